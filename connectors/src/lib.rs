@@ -1,0 +1,1 @@
+//! Doors to outside systems, one a file: the store, the spool, Parquet files.

@@ -1,0 +1,25 @@
+//! What a model says about an upload.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Confidence, MicroUsd};
+
+/// The described fields, in the order of the metadata schema.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// One model's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// The model that answered.
+    pub model: String,
+    /// The answer; valid under the metadata schema.
+    pub metadata: Metadata,
+    /// The least sure field's confidence decides; see `models::confidence`. `None` where the model gives no measure.
+    pub confidence: Option<Confidence>,
+    /// Confidence by field; empty where the model gives no measure.
+    pub field_confidence: BTreeMap<String, Confidence>,
+    /// What the call cost.
+    pub cost: MicroUsd,
+}

@@ -1,0 +1,86 @@
+//! What can go wrong at a seam, typed by what may be done about it.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether trying again can help, and whether it is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultClass {
+    /// Can never work: dead letter at once.
+    Permanent,
+    /// Did not happen: back off and try again.
+    Retryable,
+    /// May have happened: try again only under the same idempotency key.
+    Indeterminate,
+}
+
+/// What failed; the label of error metrics and of dead-letter analytics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorType {
+    /// The event is no valid upload.
+    InvalidEvent,
+    /// The audio is not there, or may not be read.
+    AudioUnreachable,
+    /// The bytes are not audio that can be decoded.
+    AudioUndecodable,
+    /// Longer than the configured limit.
+    AudioTooLong,
+    /// Too short to give the model anything.
+    AudioTooShort,
+    /// The model failed, or its answer was unusable.
+    Model,
+    /// The service limited the rate of calls.
+    RateLimited,
+    /// No answer in time.
+    Timeout,
+    /// The request would not be done by its deadline.
+    WouldMissDeadline,
+    /// The service cannot be reached, or fails.
+    Unavailable,
+    /// The service refused the request itself.
+    Refused,
+}
+
+crate::upload::text_form!(ErrorType {
+    InvalidEvent = "invalid_event",
+    AudioUnreachable = "audio_unreachable",
+    AudioUndecodable = "audio_undecodable",
+    AudioTooLong = "audio_too_long",
+    AudioTooShort = "audio_too_short",
+    Model = "model",
+    RateLimited = "rate_limited",
+    Timeout = "timeout",
+    WouldMissDeadline = "would_miss_deadline",
+    Unavailable = "unavailable",
+    Refused = "refused"
+});
+
+/// A failure at a seam.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// What may be done about it.
+    pub class: FaultClass,
+    /// What failed.
+    pub error_type: ErrorType,
+    /// The thing that failed, and what to do, in words. Never audio, never a key.
+    pub message: String,
+}
+
+impl Fault {
+    /// A failure that no repetition mends.
+    pub fn permanent(error_type: ErrorType, message: impl Into<String>) -> Self {
+        Self { class: FaultClass::Permanent, error_type, message: message.into() }
+    }
+
+    /// A failure that certainly had no effect.
+    pub fn retryable(error_type: ErrorType, message: impl Into<String>) -> Self {
+        Self { class: FaultClass::Retryable, error_type, message: message.into() }
+    }
+
+    /// A failure that may have had its effect.
+    pub fn indeterminate(error_type: ErrorType, message: impl Into<String>) -> Self {
+        Self { class: FaultClass::Indeterminate, error_type, message: message.into() }
+    }
+}

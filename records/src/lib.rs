@@ -1,0 +1,22 @@
+//! Tidemark's vocabulary: what flows through the graphs, in serde and Arrow form.
+//!
+//! Everything here is data. Money is integer micro-dollars, time is UTC microseconds, durations carry their unit in the
+//! field's name, and a value that breaks its type's rule cannot be built.
+
+mod annotation;
+mod attempt;
+mod columns;
+mod fault;
+mod outcome;
+mod time;
+mod units;
+mod upload;
+
+pub use annotation::{Annotation, Metadata};
+pub use attempt::Attempt;
+pub use columns::{outcome_batch, outcome_schema};
+pub use fault::{ErrorType, Fault, FaultClass};
+pub use outcome::{Branch, Outcome, Status};
+pub use time::UtcMicros;
+pub use units::{Confidence, MicroUsd, UploadId};
+pub use upload::{InvalidEvent, Lane, Mode, Tier, Upload};

@@ -1,0 +1,81 @@
+//! How an upload ended: one row each, for ever.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Confidence, ErrorType, Lane, Metadata, MicroUsd, Tier, UploadId, UtcMicros};
+
+/// How an upload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It has metadata.
+    Completed,
+    /// It has none, and why stands in `error`.
+    DeadLettered,
+}
+
+/// Whose answer an outcome carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Branch {
+    /// The self-hosted model.
+    Primary,
+    /// The paid model.
+    Fallback,
+    /// An earlier outcome of the same audio.
+    Cache,
+}
+
+crate::upload::text_form!(Status { Completed = "completed", DeadLettered = "dead_lettered" });
+crate::upload::text_form!(Branch { Primary = "primary", Fallback = "fallback", Cache = "cache" });
+
+/// The one row in which an upload ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The upload.
+    pub upload_id: UploadId,
+    /// Whose upload it was; `None` where the event could not be read.
+    pub customer_id: Option<String>,
+    /// Where its audio is; `None` where the event could not be read.
+    pub source: Option<String>,
+    /// The priority it ran under.
+    pub lane: Lane,
+    /// `None` where the event could not be read.
+    pub tier: Option<Tier>,
+    /// Completed or dead-lettered.
+    pub status: Status,
+    /// Whose answer this is; `None` without one.
+    pub branch: Option<Branch>,
+    /// The model whose answer this is; `None` without one.
+    pub model: Option<String>,
+    /// The experiment arm; `None` where the event could not be read.
+    pub arm: Option<String>,
+    /// How sure the answering model was; `None` without a measure.
+    pub confidence: Option<Confidence>,
+    /// The primary's answer was kept although it was less sure than the threshold.
+    pub below_threshold: bool,
+    /// The answer; empty without one.
+    pub metadata: Metadata,
+    /// Confidence by field.
+    pub field_confidence: BTreeMap<String, Confidence>,
+    /// Rounds that were begun: 0 where nothing was asked of a model.
+    pub attempts: u32,
+    /// The last failure in words.
+    pub error: Option<String>,
+    /// The last failure's type.
+    pub error_type: Option<ErrorType>,
+    /// From arrival to the first call of a model.
+    pub queued_ms: u64,
+    /// Spent in calls of models, all attempts together.
+    pub inference_ms: u64,
+    /// From arrival to this outcome.
+    pub total_ms: u64,
+    /// Spent on calls, all attempts together.
+    pub cost_micro_usd: MicroUsd,
+    /// First admission, written to the store before work began.
+    pub arrived_at: UtcMicros,
+    /// When this outcome was made.
+    pub completed_at: UtcMicros,
+}
