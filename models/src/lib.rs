@@ -1,6 +1,14 @@
 //! Models that annotate audio: Qwen2-Audio in libtorch and the OpenAI client, with the audio front end and the confidence
 //! that go with them.
 
+mod chooser;
+mod error;
+
+pub use chooser::{Greedy, TokenChooser};
+pub use error::ModelError;
+
+pub mod qwen2_audio;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
