@@ -16,10 +16,12 @@ pub struct Annotation {
     pub model: String,
     /// The answer; valid under the metadata schema.
     pub metadata: Metadata,
-    /// The least sure field's confidence decides; see `models::confidence`. `None` where the model gives no measure.
+    /// The least sure field decides, free text aside; see `models::confidence`. `None` where the model gives no measure.
     pub confidence: Option<Confidence>,
     /// Confidence by field; empty where the model gives no measure.
     pub field_confidence: BTreeMap<String, Confidence>,
+    /// The model's own work, its turn's wait excluded; for a batch, the batch's.
+    pub inference_ms: u64,
     /// What the call cost.
     pub cost: MicroUsd,
 }

@@ -19,6 +19,7 @@ pub fn outcome_schema() -> Schema {
     let nullable = |name: &str, kind: DataType| Field::new(name, kind, true);
     Schema::new(vec![
         required("upload_id", DataType::Utf8),
+        required("version", DataType::UInt32),
         nullable("customer_id", DataType::Utf8),
         nullable("source", DataType::Utf8),
         required("lane", DataType::Utf8),
@@ -64,6 +65,7 @@ pub fn outcome_batch(outcomes: &[Outcome]) -> Result<RecordBatch, ArrowError> {
     }
     let columns: Vec<ArrayRef> = vec![
         text(outcomes, |o| Some(o.upload_id.as_str())),
+        Arc::new(outcomes.iter().map(|o| o.version).collect::<UInt32Array>()),
         text(outcomes, |o| o.customer_id.as_deref()),
         text(outcomes, |o| o.source.as_deref()),
         text(outcomes, |o| Some(o.lane.as_str())),

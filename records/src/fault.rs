@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::MicroUsd;
+
 /// Whether trying again can help, and whether it is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,21 +68,33 @@ pub struct Fault {
     pub error_type: ErrorType,
     /// The thing that failed, and what to do, in words. Never audio, never a key.
     pub message: String,
+    /// What was paid all the same; the attempt that failed keeps it.
+    #[serde(skip)]
+    pub cost: MicroUsd,
 }
 
 impl Fault {
+    fn free(class: FaultClass, error_type: ErrorType, message: String) -> Self {
+        Self { class, error_type, message, cost: MicroUsd(0) }
+    }
+
+    /// The same failure, of a call that was paid for.
+    pub fn costing(self, cost: MicroUsd) -> Self {
+        Self { cost, ..self }
+    }
+
     /// A failure that no repetition mends.
     pub fn permanent(error_type: ErrorType, message: impl Into<String>) -> Self {
-        Self { class: FaultClass::Permanent, error_type, message: message.into() }
+        Self::free(FaultClass::Permanent, error_type, message.into())
     }
 
     /// A failure that certainly had no effect.
     pub fn retryable(error_type: ErrorType, message: impl Into<String>) -> Self {
-        Self { class: FaultClass::Retryable, error_type, message: message.into() }
+        Self::free(FaultClass::Retryable, error_type, message.into())
     }
 
     /// A failure that may have had its effect.
     pub fn indeterminate(error_type: ErrorType, message: impl Into<String>) -> Self {
-        Self { class: FaultClass::Indeterminate, error_type, message: message.into() }
+        Self::free(FaultClass::Indeterminate, error_type, message.into())
     }
 }

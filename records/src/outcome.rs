@@ -36,6 +36,8 @@ crate::upload::text_form!(Branch { Primary = "primary", Fallback = "fallback", C
 pub struct Outcome {
     /// The upload.
     pub upload_id: UploadId,
+    /// 1, and one more after each redrive: of an upload's rows, the largest version counts.
+    pub version: u32,
     /// Whose upload it was; `None` where the event could not be read.
     pub customer_id: Option<String>,
     /// Where its audio is; `None` where the event could not be read.
@@ -62,9 +64,9 @@ pub struct Outcome {
     pub field_confidence: BTreeMap<String, Confidence>,
     /// Rounds that were begun: 0 where nothing was asked of a model.
     pub attempts: u32,
-    /// The last failure in words.
+    /// Why it was dead-lettered, in words.
     pub error: Option<String>,
-    /// The last failure's type.
+    /// Why it was dead-lettered, as a type.
     pub error_type: Option<ErrorType>,
     /// From arrival to the first call of a model.
     pub queued_ms: u64,

@@ -113,7 +113,9 @@ impl Upload {
     /// [`InvalidEvent`] names the field that is missing, unknown, of the wrong type or out of its range.
     pub fn from_event(payload: &[u8]) -> Result<Self, InvalidEvent> {
         let invalid = |reason: String| InvalidEvent { reason, upload_id: id_of_invalid(payload) };
-        let upload: Self = serde_json::from_slice(payload).map_err(|error| invalid(error.to_string()))?;
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let upload: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid(error.to_string()))?;
+        json.end().map_err(|error| invalid(error.to_string()))?;
         for (field, text) in [("customer_id", &upload.customer_id), ("audio_uri", &upload.audio_uri)] {
             if text.is_empty() || text.len() > 2048 {
                 return Err(invalid(format!("{field} must have 1 to 2048 bytes, not {}", text.len())));
