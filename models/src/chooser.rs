@@ -19,6 +19,16 @@ pub trait TokenChooser: Send {
     }
 }
 
+impl<C: TokenChooser + ?Sized> TokenChooser for Box<C> {
+    fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError> {
+        (**self).choose(log_probs)
+    }
+
+    fn is_complete(&self) -> bool {
+        (**self).is_complete()
+    }
+}
+
 /// The likeliest token each time.
 #[derive(Clone, Debug)]
 pub struct Greedy {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use records::{ErrorType, Fault};
+
 /// Why a checkpoint cannot be loaded, or why a model gave no answer. `Clone`, because one failed step fails every row of
 /// its batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum ModelError {
     /// The grammar that steers an answer cannot be built or was broken.
     #[error("grammar: {0}")]
     Grammar(String),
+    /// An option of the OpenAI client cannot be what it is.
+    #[error("openai: {0}")]
+    OpenAi(String),
     /// libtorch failed, for want of memory among others.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -78,6 +83,25 @@ impl ModelError {
 
     pub(crate) fn invalid(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Invalid { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+impl From<ModelError> for Fault {
+    /// Retryable where libtorch failed, which may have been for want of memory; all else comes back on every try.
+    fn from(error: ModelError) -> Self {
+        let message = error.to_string();
+        match error {
+            ModelError::Torch(_) => Self::retryable(ErrorType::Model, message),
+            ModelError::Read { .. }
+            | ModelError::Invalid { .. }
+            | ModelError::MissingTensor { .. }
+            | ModelError::ExtraTensor { .. }
+            | ModelError::TensorShape { .. }
+            | ModelError::Request(_)
+            | ModelError::NotANumber { .. }
+            | ModelError::Grammar(_)
+            | ModelError::OpenAi(_) => Self::permanent(ErrorType::Model, message),
+        }
     }
 }
 

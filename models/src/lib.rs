@@ -7,7 +7,16 @@ mod error;
 pub use chooser::{Greedy, TokenChooser};
 pub use error::ModelError;
 
+pub mod audio;
+pub mod breaker;
+pub mod confidence;
+pub mod grammar;
+pub mod local;
+pub mod openai;
+pub mod queue;
 pub mod qwen2_audio;
+pub mod schema;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -27,6 +27,11 @@ pub struct Description {
 }
 
 impl Description {
+    /// All parameters.
+    pub fn parameters(&self) -> u64 {
+        self.audio_tower_parameters + self.projector_parameters + self.language_model_parameters
+    }
+
     /// Describes the checkpoint in `dir`, after the same checks that loading makes of its tensors.
     ///
     /// # Errors
@@ -67,10 +72,7 @@ mod tests {
     #[test]
     fn a_checkpoint_is_described_without_loading_it() {
         let description = Description::read(&fixture("tiny-sharded")).expect("described");
-        let parameters = description.audio_tower_parameters
-            + description.projector_parameters
-            + description.language_model_parameters;
-        assert_eq!(parameters, 429_888, "the total in the fixture's index");
+        assert_eq!(description.parameters(), 429_888, "the total in the fixture's index");
         assert_eq!((description.dtypes, description.files.len()), (vec!["f32"], 15));
         assert_eq!(description.config.audio_config.d_model, 48);
     }

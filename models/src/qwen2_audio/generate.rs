@@ -47,7 +47,7 @@ impl Qwen2Audio {
     ///
     /// # Panics
     /// Where there are not as many choosers as rows.
-    pub fn generate(&self, rows: &[Row], choosers: &mut [Box<dyn TokenChooser>]) -> Vec<Result<Generated, ModelError>> {
+    pub fn generate<C: TokenChooser>(&self, rows: &[Row], choosers: &mut [C]) -> Vec<Result<Generated, ModelError>> {
         assert_eq!(rows.len(), choosers.len(), "each row has its chooser");
         let _no_grad = tch::no_grad_guard();
         let mut answers: Vec<Option<Result<Generated, ModelError>>> = rows.iter().map(|_| None).collect();
@@ -56,7 +56,7 @@ impl Qwen2Audio {
         for ((index, row), chooser) in rows.iter().enumerate().zip(choosers) {
             match self.row_prompt(row) {
                 Ok(prompt) => {
-                    let (chooser, prompt_tokens) = (chooser.as_mut(), prompt.ids.len());
+                    let prompt_tokens = prompt.ids.len();
                     live.push(Live { index, chooser, prompt_tokens, answer: Generated::default() });
                     prompts.push(prompt);
                 }

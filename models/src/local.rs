@@ -1,0 +1,246 @@
+//! The self-hosted model: Qwen2-Audio on a thread of its own, which answers what waits in batches.
+//!
+//! A request is first heard (decoded, cut into segments of 30 s, turned into spectrograms) on one of a few threads, then
+//! answered on the model's thread, which takes as many heard rows as fit into a batch whenever it is free. Both lines go by
+//! deadline, so an urgent request overtakes all others but those in work. A caller that is gone is not worked for.
+
+mod describe;
+mod desk;
+mod merge;
+
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use records::{Annotation, ErrorType, Fault, UtcMicros};
+use serde::Deserialize;
+use tch::Kind;
+use tokio::sync::oneshot;
+
+use crate::audio::{self, LogMel};
+use crate::grammar::AnswerGrammar;
+use crate::qwen2_audio::{Qwen2Audio, Row};
+use crate::schema::MetadataSchema;
+use crate::{Annotator, Greedy, ModelError, Request};
+use describe::Describer;
+use desk::{Desk, Heard, Job};
+
+/// The time of day, handed in.
+pub type Clock = Arc<dyn Fn() -> UtcMicros + Send + Sync>;
+
+/// Whether libtorch sees a CUDA device.
+pub fn has_cuda() -> bool {
+    tch::Cuda::is_available()
+}
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+}
+
+/// In which numbers the model computes, whatever its files hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// float32.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// The checkpoint's folder.
+    pub checkpoint: PathBuf,
+    /// The model's name in outcomes; the folder's, where it has none.
+    pub name: Option<String>,
+    /// Where it runs.
+    pub device: Device,
+    /// In which numbers.
+    pub dtype: Dtype,
+    /// What its answers look like.
+    pub schema: Arc<MetadataSchema>,
+    /// Rows that are answered together; a row is a segment of up to 30 s.
+    pub max_batch: NonZeroUsize,
+    /// Segments of an upload that are heard, spread evenly over it. A batch must hold them all.
+    pub max_segments: NonZeroUsize,
+    /// The longest upload that is taken.
+    pub longest_audio: Duration,
+    /// Threads that libtorch computes with on the processor, and as many that decode audio.
+    pub threads: NonZeroUsize,
+}
+
+/// A self-hosted model that runs. Dropped, it ends its threads, a batch in work first.
+pub struct LocalModel {
+    name: String,
+    desk: Arc<Desk>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Makes rows of a request's audio, on any of the hearing threads.
+type Hear = dyn Fn(&Request) -> Result<Vec<Row>, Fault> + Send + Sync;
+/// Answers requests of some rows each, on the model's thread.
+type Answer = dyn FnMut(Vec<Vec<Row>>) -> Vec<Result<Annotation, Fault>> + Send;
+
+impl LocalModel {
+    /// Loads the checkpoint, checks that its longest answer fits, runs it once so that the first request is not slow, and
+    /// starts the threads. libtorch's number of threads is the process's, so the last model started sets it.
+    ///
+    /// # Errors
+    /// A [`ModelError`] that names what cannot be used: the checkpoint's file, the device, or the schema.
+    ///
+    /// # Panics
+    /// Where the system starts no further thread.
+    pub fn start(options: LocalOptions, clock: Clock) -> Result<Self, ModelError> {
+        let LocalOptions { checkpoint, schema, max_batch, max_segments, longest_audio, threads, .. } = options;
+        if max_segments > max_batch {
+            let reason =
+                format!("max_segments is {max_segments}, and max_batch only {max_batch}: a batch must hold them");
+            return Err(ModelError::invalid(&checkpoint, reason));
+        }
+        let device = match options.device {
+            Device::Cpu => tch::Device::Cpu,
+            Device::Cuda if tch::Cuda::is_available() => tch::Device::Cuda(0),
+            Device::Cuda => {
+                return Err(ModelError::invalid(&checkpoint, "it is to run on cuda, and libtorch finds none"));
+            }
+        };
+        let dtype = match options.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::Bf16 => Kind::BFloat16,
+        };
+        tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
+        let model = Qwen2Audio::load(&checkpoint, device, dtype)?;
+        let vocab_size = model.config().text_config.vocab_size;
+        let grammar = AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &model.eos_token_ids())?;
+        let log_mel = LogMel::new(model.num_mel_bins());
+        rehearse(&model, &log_mel, &schema).map_err(|error| match error {
+            ModelError::Request(reason) => ModelError::invalid(&checkpoint, reason),
+            error => error,
+        })?;
+        let folder = || checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy().into_owned();
+        let name = options.name.unwrap_or_else(folder);
+        let hear = move |request: &Request| {
+            let row = |segment: audio::Segment| Row {
+                mels: vec![log_mel.mel(&segment.samples)],
+                question: Arc::clone(&request.prompt),
+            };
+            let segments = audio::spread(&request.audio, longest_audio, max_segments)?;
+            Ok(segments.into_iter().map(row).collect())
+        };
+        let describer = Describer { model, grammar, schema, name: name.clone(), clock };
+        let answer = move |requests: Vec<Vec<Row>>| describer.describe(requests);
+        Ok(Self::run(name, max_batch, threads, Arc::new(hear), Box::new(answer)))
+    }
+
+    /// Starts the threads that hear and answer.
+    fn run(name: String, max_batch: NonZeroUsize, hearers: NonZeroUsize, hear: Arc<Hear>, answer: Box<Answer>) -> Self {
+        let desk = Arc::new(Desk::new(max_batch.get()));
+        let start = |name: String, work: Box<dyn FnOnce() + Send>| {
+            Builder::new().name(name).spawn(work).expect("without threads nothing can work")
+        };
+        let hearer = |n: usize| {
+            let (desk, hear) = (Arc::clone(&desk), Arc::clone(&hear));
+            start(format!("hear-{n}"), Box::new(move || hear_all(&desk, &*hear)))
+        };
+        let mut threads: Vec<_> = (0..hearers.get()).map(hearer).collect();
+        let of_model = Arc::clone(&desk);
+        threads.push(start("model".into(), Box::new(move || answer_all(&of_model, answer))));
+        Self { name, desk, threads }
+    }
+
+    /// Whether requests are still answered: not, once the model's thread has ended in a panic.
+    pub fn is_healthy(&self) -> bool {
+        !self.desk.is_closed()
+    }
+}
+
+impl Annotator for LocalModel {
+    fn model(&self) -> &str {
+        &self.name
+    }
+
+    fn annotate(&self, request: Request) -> BoxFuture<'_, Result<Annotation, Fault>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.desk.ask(Job { request, reply });
+            let stopped = |_| {
+                let message = format!("the model {} stopped in a panic: restart the process", self.name);
+                Err(Fault::retryable(ErrorType::Model, message))
+            };
+            answer.await.unwrap_or_else(stopped)
+        })
+    }
+}
+
+impl Drop for LocalModel {
+    fn drop(&mut self) {
+        self.desk.close();
+        for thread in self.threads.drain(..) {
+            // What it panicked with, the panic hook has told.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Hears requests until the desk is closed. A decoder that panics on a file fails that file only.
+fn hear_all(desk: &Desk, hear: &Hear) {
+    while let Some(job) = desk.next_to_hear() {
+        let heard = catch_unwind(AssertUnwindSafe(|| hear(&job.request))).unwrap_or_else(|_| {
+            let message = format!("the decoder panicked on {}", job.request.audio.display());
+            Err(Fault::permanent(ErrorType::AudioUndecodable, message))
+        });
+        match heard {
+            Ok(rows) => desk.put(Heard { job, rows }),
+            Err(fault) => job.end(Err(fault)),
+        }
+    }
+}
+
+/// Answers batches until the desk is closed; and closes it when it ends, in a panic too, so that nobody waits for it.
+fn answer_all(desk: &Desk, mut answer: Box<Answer>) {
+    struct Closing<'a>(&'a Desk);
+    impl Drop for Closing<'_> {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    let _closing = Closing(desk);
+    while let Some(batch) = desk.next_batch() {
+        let (jobs, rows): (Vec<_>, Vec<_>) = batch.into_iter().map(|heard| (heard.job, heard.rows)).unzip();
+        for (job, result) in jobs.into_iter().zip(answer(rows)) {
+            job.end(result);
+        }
+    }
+}
+
+/// Runs the model on 30 s of silence, once to read it and once to go on.
+///
+/// # Errors
+/// [`ModelError::Request`] where such a clip and the longest answer do not fit; [`ModelError::Torch`] for want of memory.
+fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Result<(), ModelError> {
+    let row = Row { mels: vec![log_mel.mel(&vec![0.0; audio::LONGEST_SEGMENT])], question: "".into() };
+    let prompt = model.prompt(&row.mels, &row.question)?.ids.len();
+    let (answer, fit) = (schema.longest_answer(), model.config().text_config.max_position_embeddings);
+    if prompt + answer > fit {
+        let name = schema.name();
+        let reason =
+            format!("{fit} tokens fit, but a prompt takes {prompt} and an answer of the schema {name} up to {answer}");
+        return Err(ModelError::Request(reason));
+    }
+    let mut twice = [Greedy { eos: [].into(), max_new_tokens: 2 }];
+    model.generate(&[row], &mut twice).into_iter().try_for_each(|answer| answer.map(|_| ()))
+}
+
+#[cfg(test)]
+mod tests;

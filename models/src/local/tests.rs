@@ -1,0 +1,287 @@
+//! Who is served, in what order, and what a failure touches; with a model that the tests hold up where they need to.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use futures::FutureExt;
+use records::{FaultClass, Lane, Metadata, MicroUsd, UploadId};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::qwen2_audio::fixture;
+
+/// A request whose question is its name.
+fn request(name: &str, deadline: u64) -> Request {
+    Request {
+        upload_id: UploadId::try_from(name.to_owned()).expect("a valid id"),
+        audio: PathBuf::from(name),
+        lane: if deadline < 10 { Lane::High } else { Lane::Low },
+        deadline: UtcMicros(deadline),
+        prompt: name.into(),
+    }
+}
+
+fn annotation(name: &str) -> Annotation {
+    Annotation {
+        model: name.to_owned(),
+        metadata: Metadata::new(),
+        confidence: None,
+        field_confidence: std::collections::BTreeMap::new(),
+        inference_ms: 0,
+        cost: MicroUsd(0),
+    }
+}
+
+fn rows(request: &Request) -> Vec<Row> {
+    vec![Row { mels: Vec::new(), question: Arc::clone(&request.prompt) }]
+}
+
+const fn count(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).expect("not 0")
+}
+
+/// The answer, where it is there; asks for it the first time.
+fn poll_once(answer: &mut BoxFuture<'_, Result<Annotation, Fault>>) -> Option<Result<Annotation, Fault>> {
+    answer.now_or_never()
+}
+
+/// A model that tells of each batch it begins, and answers it once the test lets it.
+struct Held {
+    model: LocalModel,
+    begun: UnboundedReceiver<Vec<String>>,
+    go: Sender<()>,
+    heard: UnboundedReceiver<String>,
+}
+
+fn held(max_batch: usize, hearers: usize) -> Held {
+    let (tell_begun, begun) = unbounded_channel();
+    let (go, gate) = channel();
+    let (tell_heard, heard) = unbounded_channel();
+    let hear = move |request: &Request| {
+        tell_heard.send(request.prompt.to_string()).expect("the test listens");
+        Ok(rows(request))
+    };
+    let answer = move |requests: Vec<Vec<Row>>| {
+        let names: Vec<String> = requests.iter().map(|rows| rows[0].question.to_string()).collect();
+        tell_begun.send(names.clone()).ok();
+        gate.recv().ok();
+        names.iter().map(|name| Ok(annotation(name))).collect()
+    };
+    let model = LocalModel::run("held".into(), count(max_batch), count(hearers), Arc::new(hear), Box::new(answer));
+    Held { model, begun, go, heard }
+}
+
+/// Waits until the one hearing thread is at `last`, the least urgent request: all others are heard by then.
+async fn at(heard: &mut UnboundedReceiver<String>, last: &str) {
+    while heard.recv().await.expect("a hearing thread") != last {}
+}
+
+#[tokio::test]
+async fn a_high_request_overtakes_waiting_low_ones_and_a_dropped_one_is_not_run() {
+    let Held { model, mut begun, go, mut heard } = held(2, 1);
+    let ask = |name, deadline| {
+        let mut answer = model.annotate(request(name, deadline));
+        assert!(poll_once(&mut answer).is_none());
+        answer
+    };
+    let in_work = ask("in-work", 50);
+    assert_eq!(begun.recv().await.expect("a batch"), ["in-work"]);
+    let low = ask("low", 60);
+    let dropped = ask("dropped", 55);
+    let high = ask("high", 5);
+    let last = ask("last", 99);
+    at(&mut heard, "last").await;
+    drop(dropped);
+    for _ in 0..3 {
+        go.send(()).expect("a model");
+    }
+    for (name, answer) in [("in-work", in_work), ("low", low), ("high", high), ("last", last)] {
+        assert_eq!(answer.await.expect("an answer").model, name);
+    }
+    assert_eq!(begun.recv().await.expect("a batch"), ["high", "low"]);
+    assert_eq!(begun.recv().await.expect("a batch"), ["last"]);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_model_hangs_nobody_and_it_says_that_it_is_unhealthy() {
+    let (go, gate) = channel();
+    let answer = move |_: Vec<Vec<Row>>| -> Vec<Result<Annotation, Fault>> {
+        gate.recv().ok();
+        panic!("a broken invariant");
+    };
+    let hear = |request: &Request| Ok(rows(request));
+    let model = LocalModel::run("broken".into(), count(1), count(1), Arc::new(hear), Box::new(answer));
+    assert!(model.is_healthy());
+    let (mut first, mut waiting) = (model.annotate(request("first", 1)), model.annotate(request("waiting", 2)));
+    assert!(poll_once(&mut first).is_none() && poll_once(&mut waiting).is_none());
+    go.send(()).expect("a model");
+    for answer in [first, waiting, model.annotate(request("later", 3))] {
+        let fault = answer.await.expect_err("no answer");
+        assert_eq!((fault.class, fault.error_type), (FaultClass::Retryable, ErrorType::Model), "{fault}");
+        assert!(fault.message.contains("broken"), "{fault}");
+    }
+    assert!(!model.is_healthy());
+}
+
+#[tokio::test]
+async fn a_decoder_that_panics_or_fails_does_so_for_its_file_alone() {
+    let hear = |request: &Request| match &*request.prompt {
+        "panics" => panic!("a broken file"),
+        "fails" => Err(Fault::retryable(ErrorType::AudioUnreachable, "a slow disk")),
+        _ => Ok(rows(request)),
+    };
+    let answer = |requests: Vec<Vec<Row>>| requests.iter().map(|_| Ok(annotation("fine"))).collect();
+    let model = LocalModel::run("fine".into(), count(4), count(1), Arc::new(hear), Box::new(answer));
+    let (panics, fails, fine) = futures::join!(
+        model.annotate(request("panics", 1)),
+        model.annotate(request("fails", 2)),
+        model.annotate(request("fine", 3))
+    );
+    let faults = [panics, fails].map(|result| result.expect_err("no answer"));
+    assert_eq!(faults[0].class, FaultClass::Permanent);
+    assert_eq!(
+        (faults[0].error_type, faults[1].error_type),
+        (ErrorType::AudioUndecodable, ErrorType::AudioUnreachable)
+    );
+    assert_eq!(fine.expect("an answer").model, "fine");
+    assert!(model.is_healthy());
+}
+
+#[tokio::test]
+async fn the_model_does_not_wait_for_a_slow_decoder_while_others_are_ready() {
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let hear = move |request: &Request| {
+        if &*request.prompt == "slow" {
+            gate.lock().expect("one slow file").recv().ok();
+        }
+        Ok(rows(request))
+    };
+    let answer = |requests: Vec<Vec<Row>>| requests.iter().map(|_| Ok(annotation("fine"))).collect();
+    let model = LocalModel::run("fine".into(), count(4), count(2), Arc::new(hear), Box::new(answer));
+    let mut slow = model.annotate(request("slow", 1));
+    assert!(poll_once(&mut slow).is_none());
+    model.annotate(request("quick", 2)).await.expect("an answer");
+    assert!(poll_once(&mut slow).is_none());
+    go.send(()).expect("a decoder");
+    slow.await.expect("an answer");
+}
+
+#[test]
+fn little_is_heard_ahead_of_the_model_but_for_what_would_be_answered_first() {
+    let desk = Desk::new(1);
+    let mut callers = Vec::new();
+    let mut ask = |name, deadline| {
+        let (reply, caller) = oneshot::channel();
+        callers.push(caller);
+        desk.ask(Job { request: request(name, deadline), reply });
+    };
+    let hear = || {
+        let job = desk.next_to_hear().expect("open");
+        let (name, rows) = (job.request.prompt.to_string(), rows(&job.request));
+        desk.put(Heard { job, rows });
+        name
+    };
+    for (name, deadline) in [("b", 20), ("a", 10), ("c", 30)] {
+        ask(name, deadline);
+    }
+    assert_eq!([hear(), hear()], ["a", "b"]);
+    assert!(!desk.hears(), "two wait heard for batches of one, and c is less urgent");
+    ask("urgent", 5);
+    assert_eq!(hear(), "urgent");
+    let answered = || desk.next_batch().expect("open").remove(0).job.request.prompt.to_string();
+    assert_eq!([answered(), answered()], ["urgent", "a"]);
+    assert_eq!(hear(), "c");
+    assert_eq!([answered(), answered()], ["b", "c"]);
+}
+
+#[test]
+fn a_batch_holds_whole_requests_up_to_its_rows_and_a_closed_desk_drops_what_waits() {
+    let desk = Desk::new(4);
+    let put = |name, deadline, segments| {
+        let (reply, caller) = oneshot::channel();
+        let job = Job { request: request(name, deadline), reply };
+        let rows = (0..segments).flat_map(|_| rows(&job.request)).collect();
+        desk.put(Heard { job, rows });
+        caller
+    };
+    let names =
+        |batch: Vec<Heard>| -> Vec<String> { batch.iter().map(|heard| heard.job.request.prompt.to_string()).collect() };
+    let _callers = [put("a", 1, 2), put("b", 2, 2), put("c", 3, 3), put("d", 4, 2), put("e", 5, 1)];
+    drop(put("given-up", 2, 4));
+    assert_eq!(names(desk.next_batch().expect("open")), ["a", "b"]);
+    assert_eq!(names(desk.next_batch().expect("open")), ["c"]);
+    assert_eq!(names(desk.next_batch().expect("open")), ["d", "e"]);
+    let mut waiting = put("waiting", 1, 1);
+    desk.close();
+    assert!(desk.next_batch().is_none() && desk.next_to_hear().is_none() && desk.is_closed());
+    let mut late = put("late", 1, 1);
+    for caller in [&mut waiting, &mut late] {
+        assert_eq!(caller.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+}
+
+/// A describer of a fixture whose clock moves by 7 ms at each look.
+fn describer(checkpoint: &str) -> Describer {
+    let schema = Arc::new(MetadataSchema::load("music-basic").expect("built in"));
+    let model = Qwen2Audio::load(&fixture(checkpoint), tch::Device::Cpu, Kind::Float).expect("loads");
+    let vocab_size = model.config().text_config.vocab_size;
+    let eos = model.eos_token_ids();
+    let grammar = AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &eos).expect("a grammar");
+    let now = Mutex::new(UtcMicros(0));
+    let clock = move || {
+        let mut now = now.lock().expect("one thread");
+        *now = now.plus_ms(7);
+        *now
+    };
+    Describer { model, grammar, schema, name: checkpoint.into(), clock: Arc::new(clock) }
+}
+
+/// The rows of the fixtures' clips.
+fn clips() -> Vec<Vec<Row>> {
+    let log_mel = LogMel::new(128);
+    let rows = |name: &str| {
+        let path = fixture("tiny-a").join("audio").join(name);
+        let segments = audio::spread(&path, Duration::from_secs(60), count(4)).expect("heard");
+        let row =
+            |segment: audio::Segment| Row { mels: vec![log_mel.mel(&segment.samples)], question: "Describe.".into() };
+        segments.into_iter().map(row).collect()
+    };
+    ["chirp_500ms.wav", "chord_3200ms.wav", "sweep_31s.wav", "stereo_44k_2s.wav"].map(rows).into()
+}
+
+#[test]
+fn a_batch_gives_each_request_the_answer_it_gets_alone() {
+    for checkpoint in ["tiny-a", "tiny-sharded"] {
+        let describer = describer(checkpoint);
+        let together = describer.describe(clips());
+        assert_eq!(together.len(), 4);
+        for (together, rows) in together.into_iter().zip(clips()) {
+            let together = together.expect("an answer");
+            let alone = describer.describe(vec![rows]).remove(0).expect("an answer");
+            assert_eq!(together.metadata, alone.metadata);
+            assert_eq!((together.model.as_str(), together.inference_ms, together.cost), (checkpoint, 7, MicroUsd(0)));
+            for (field, confidence) in &together.field_confidence {
+                let difference = (confidence.get() - alone.field_confidence[field].get()).abs();
+                assert!(difference < 1e-4, "{field}: {difference}");
+            }
+            let least = together.field_confidence.values().copied().reduce(|a, b| if b < a { b } else { a });
+            assert_eq!(together.confidence, least);
+            let fields: Vec<&str> = together.metadata.keys().map(String::as_str).collect();
+            assert_eq!(fields, describer.schema.fields().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_gives_no_number_fails_its_request_for_ever_and_no_other() {
+    let describer = describer("tiny-a");
+    let mut requests = clips();
+    requests[2][1].mels[0].data[0] = f32::NAN;
+    let results = describer.describe(requests);
+    let fault = results[2].as_ref().expect_err("no answer");
+    assert_eq!((fault.class, fault.error_type), (FaultClass::Permanent, ErrorType::Model), "{fault}");
+    assert!([0, 1, 3].iter().all(|&other| results[other].is_ok()), "{results:?}");
+    let nothing = describer.describe(vec![Vec::new()]).remove(0).expect_err("no answer");
+    assert_eq!(nothing.class, FaultClass::Permanent);
+}
