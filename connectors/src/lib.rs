@@ -1,1 +1,15 @@
-//! Doors to outside systems, one a file: the store, the spool, Parquet files.
+//! Doors to outside systems, one a file.
+//!
+//! - [`store`]: admissions, outcomes, dead letters and the spool, in one SQLite file. The only commit point.
+//! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory.
+//! - [`objects`]: where audio lies.
+//! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
+//!
+//! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
+
+pub mod listed;
+pub mod objects;
+pub mod parquet;
+pub mod source;
+pub mod spool;
+pub mod store;

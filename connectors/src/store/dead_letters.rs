@@ -1,0 +1,171 @@
+//! Dead letters: what could not be described, kept so that it can be tried again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use records::{Attempt, Outcome, Status, UploadId, UtcMicros};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::rows::{micros, moment, outcome, parse};
+use super::{Store, StoreError, finish, list};
+
+/// An upload that ended without metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// How it ended, and why. It was dead-lettered at the outcome's `completed_at`.
+    pub outcome: Outcome,
+    /// The event's bytes.
+    pub payload: Arc<[u8]>,
+    /// When it was sent round again.
+    pub redriven_at: Option<UtcMicros>,
+}
+
+/// What a redrive did with one upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redriven {
+    /// It is in the spool again.
+    Requeued {
+        /// Of the outcome to come.
+        version: u32,
+    },
+    /// An earlier redrive did it, and the upload has no outcome yet.
+    AlreadyRequeued,
+    /// It has metadata, or has not ended yet.
+    NotDeadLettered,
+    /// Its payload was purged.
+    Purged,
+    /// No such upload was ever admitted.
+    Unknown,
+}
+
+const STATE: &str = "SELECT a.version, o.status, d.seq AS kept
+    FROM json_each(?1) AS asked
+    LEFT JOIN admissions AS a ON a.upload_id = asked.value
+    LEFT JOIN outcomes AS o ON o.upload_id = a.upload_id AND o.version = a.version
+    LEFT JOIN dead_letters AS d ON d.seq = o.seq
+    ORDER BY asked.key";
+
+/// Back into the lane that it came from.
+const REQUEUE: &str = "INSERT INTO messages (lane, payload, enqueued_at)
+    SELECT a.lane, d.payload, ?2 FROM dead_letters AS d
+    JOIN outcomes AS o USING (seq) JOIN admissions AS a USING (upload_id)
+    WHERE d.seq IN (SELECT value FROM json_each(?1)) ORDER BY d.seq";
+
+const MARK: &str = "UPDATE dead_letters SET redriven_at = ?2 WHERE seq IN (SELECT value FROM json_each(?1))";
+
+const COUNT_UP: &str = "UPDATE admissions SET version = version + 1
+    WHERE upload_id IN (SELECT upload_id FROM outcomes WHERE seq IN (SELECT value FROM json_each(?1)))";
+
+const PURGE: &str = "DELETE FROM dead_letters WHERE seq IN
+    (SELECT seq FROM outcomes WHERE upload_id IN (SELECT value FROM json_each(?1)))";
+
+const PURGE_BEFORE: &str = "DELETE FROM dead_letters WHERE seq IN
+    (SELECT seq FROM dead_letters CROSS JOIN outcomes USING (seq) WHERE completed_at < ?1)";
+
+impl Store {
+    /// The dead letters that wait for somebody to act, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT o.*, d.payload, d.redriven_at FROM dead_letters AS d JOIN outcomes AS o USING (seq)
+             WHERE d.redriven_at IS NULL ORDER BY d.seq DESC LIMIT ?",
+        )
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(dead_letter).collect()
+    }
+
+    /// The upload's last dead letter, and its attempts of all versions. `None` where there is none, or it was purged.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dead_letter(&self, id: &UploadId) -> Result<Option<(DeadLetter, Vec<(u32, Attempt)>)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT o.*, d.payload, d.redriven_at FROM outcomes AS o JOIN dead_letters AS d USING (seq)
+             WHERE o.upload_id = ? ORDER BY o.version DESC LIMIT 1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        match row {
+            Some(row) => Ok(Some((dead_letter(&row)?, self.attempts(id).await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends dead letters round again, in one transaction: the upload is open again, under the next version, and its
+    /// event is in the spool's lane that it was admitted from, the one that died first before the others. Tells what
+    /// became of each.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Redriving again is safe.
+    pub async fn redrive(&self, ids: &[UploadId], now: UtcMicros) -> Result<Vec<Redriven>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let states = sqlx::query(STATE).bind(list(ids)).fetch_all(&mut *transaction).await?;
+        let mut seqs = HashSet::new();
+        let mut answers = Vec::with_capacity(ids.len());
+        for state in &states {
+            answers.push(match redrivable(state)? {
+                Ok((seq, version)) if seqs.insert(seq) => Redriven::Requeued { version },
+                Ok(_) => Redriven::AlreadyRequeued,
+                Err(answer) => answer,
+            });
+        }
+        if !seqs.is_empty() {
+            requeue(&mut transaction, &seqs, now).await?;
+        }
+        finish(transaction).await?;
+        Ok(answers)
+    }
+
+    /// Deletes these uploads' dead letters, and tells how many there were. Their outcomes stay; they cannot be redriven
+    /// any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn purge(&self, ids: &[UploadId]) -> Result<u64, StoreError> {
+        self.write_one(sqlx::query(PURGE).bind(list(ids))).await
+    }
+
+    /// Deletes the dead letters from before a moment, as [`Self::purge`] does.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn purge_before(&self, moment: UtcMicros) -> Result<u64, StoreError> {
+        self.write_one(sqlx::query(PURGE_BEFORE).bind(micros(moment))).await
+    }
+}
+
+/// The dead letter to redrive and the version to come, or why there is none.
+fn redrivable(state: &SqliteRow) -> Result<Result<(i64, u32), Redriven>, StoreError> {
+    let Some(version) = state.try_get::<Option<u32>, _>("version")? else { return Ok(Err(Redriven::Unknown)) };
+    let Some(status) = state.try_get::<Option<&str>, _>("status")? else {
+        return Ok(Err(if version > 1 { Redriven::AlreadyRequeued } else { Redriven::NotDeadLettered }));
+    };
+    Ok(match (parse("status", status)?, state.try_get("kept")?) {
+        (Status::Completed, _) => Err(Redriven::NotDeadLettered),
+        (Status::DeadLettered, None) => Err(Redriven::Purged),
+        (Status::DeadLettered, Some(seq)) => Ok((seq, version + 1)),
+    })
+}
+
+async fn requeue(connection: &mut SqliteConnection, seqs: &HashSet<i64>, now: UtcMicros) -> Result<(), StoreError> {
+    for step in [REQUEUE, MARK, COUNT_UP] {
+        let done = sqlx::query(step).bind(list(seqs)).bind(micros(now)).execute(&mut *connection).await?;
+        assert_eq!(done.rows_affected(), seqs.len() as u64, "a redrive touches each dead letter once: {step}");
+    }
+    Ok(())
+}
+
+fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    let redriven_at: Option<i64> = row.try_get("redriven_at")?;
+    Ok(DeadLetter {
+        outcome: outcome(row)?,
+        payload: row.try_get::<&[u8], _>("payload")?.into(),
+        redriven_at: redriven_at.map(|at| moment("redriven_at", at)).transpose()?,
+    })
+}
