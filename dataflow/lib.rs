@@ -1,1 +1,12 @@
-//! Tidemark.
+//! Tidemark: audio uploads in, trustworthy metadata out.
+//!
+//! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how.
+
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod gateway;
+pub mod metrics;
+pub mod process;
+mod pull;
+pub mod worker;

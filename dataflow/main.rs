@@ -1,2 +1,9 @@
-//! Tidemark.
-fn main() {}
+//! The `tidemark` command.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,97 @@
+//! `tidemark doctor`: says what is wrong with a set-up, and how to mend it.
+
+use std::process::ExitCode;
+
+use connectors::store::Store;
+use models::qwen2_audio::Description;
+use models::schema::MetadataSchema;
+use serde_json::json;
+use tidemark::config::{Config, DeviceChoice};
+use tokio::net::TcpListener;
+
+use super::{Common, show};
+
+#[derive(clap::Args)]
+pub(super) struct Doctor {}
+
+/// One check: what, and how it went.
+struct Check {
+    what: &'static str,
+    found: Result<String, String>,
+}
+
+impl Doctor {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+        let mut checks = Vec::new();
+        let config = Config::load(common.config.as_deref());
+        let file =
+            common.config.as_ref().map_or("./tidemark.toml, or the defaults".into(), |it| it.display().to_string());
+        checks.push(Check { what: "configuration", found: config.as_ref().map(|_| file).map_err(ToString::to_string) });
+        checks.push(Check { what: "store", found: store(common).await });
+        if let Ok(config) = config {
+            checks.push(Check { what: "checkpoint", found: checkpoint(&config) });
+            let schema = MetadataSchema::load(&config.model.schema);
+            let fields = schema.map(|it| it.fields().collect::<Vec<_>>().join(", ")).map_err(|it| it.to_string());
+            checks.push(Check { what: "schema", found: fields });
+            checks.push(Check { what: "device", found: device(&config) });
+            checks.push(Check { what: "fallback", found: Ok(fallback(&config)) });
+            checks.push(Check { what: "gateway", found: gateway(&config).await });
+        }
+        print(&checks, common.json)?;
+        Ok(if checks.iter().all(|check| check.found.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+async fn store(common: &Common) -> Result<String, String> {
+    let path = common.data.join("tidemark.db");
+    if !path.exists() {
+        return Ok(format!("{} will be made by the first command that needs it", path.display()));
+    }
+    let store = Store::open(&path).await.map_err(|error| error.to_string())?;
+    let tally = store.tally().await.map_err(|error| error.to_string())?;
+    let outcomes: u64 = tally.iter().map(|(_, _, count)| count).sum();
+    store.close().await;
+    Ok(format!("{}: {outcomes} outcomes", path.display()))
+}
+
+fn checkpoint(config: &Config) -> Result<String, String> {
+    let dir = &config.model.checkpoint;
+    let found = Description::read(dir).map_err(|error| format!("{error}; set model.checkpoint"))?;
+    Ok(format!("{}: {} parameters in {}", dir.display(), found.parameters(), found.dtypes.join(", ")))
+}
+
+fn device(config: &Config) -> Result<String, String> {
+    match (config.model.device, models::local::has_cuda()) {
+        (DeviceChoice::Cuda, false) => {
+            Err("model.device is \"cuda\", and libtorch sees no GPU: build with LIBTORCH set to a CUDA libtorch".into())
+        }
+        (DeviceChoice::Cpu, _) | (DeviceChoice::Auto, false) => Ok("CPU".into()),
+        (DeviceChoice::Cuda | DeviceChoice::Auto, true) => Ok("GPU".into()),
+    }
+}
+
+fn fallback(config: &Config) -> String {
+    match std::env::var("OPENAI_API_KEY") {
+        Ok(key) if !key.is_empty() => format!("{} at {}", config.fallback.model, config.fallback.base_url),
+        _ => "none: without OPENAI_API_KEY, unsure answers are kept and marked below_threshold".into(),
+    }
+}
+
+async fn gateway(config: &Config) -> Result<String, String> {
+    let address = config.http.listen;
+    match TcpListener::bind(address).await {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(error) => Err(format!("{address}: {error}; set http.listen, or stop who listens there")),
+    }
+}
+
+fn print(checks: &[Check], json: bool) -> std::io::Result<()> {
+    let text = |check: &Check| check.found.clone().unwrap_or_else(|error| error);
+    if json {
+        let row = |check: &Check| json!({ "check": check.what, "ok": check.found.is_ok(), "found": text(check) });
+        return show::json_lines(&checks.iter().map(row).collect::<Vec<_>>());
+    }
+    let mark = |check: &Check| if check.found.is_ok() { "ok" } else { "FAILED" };
+    let row = |check: &Check| vec![check.what.to_owned(), mark(check).to_owned(), text(check)];
+    show::table(&["check", "", "found"], checks.iter().map(row))
+}

@@ -1,0 +1,113 @@
+//! `tidemark model`: looks at checkpoints and proves that they are run as they were made.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use models::qwen2_audio::Description;
+use models::verify::{Report, verify};
+use serde_json::json;
+
+use super::{Common, show};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Model {
+    /// Show a checkpoint's dimensions, parameters and files, without loading it
+    Inspect {
+        /// The checkpoint
+        dir: PathBuf,
+    },
+    /// Compare every quantity, from log-mel to tokens, with the golden values beside a checkpoint; exits with 1 if one differs
+    Verify {
+        /// The checkpoint with expected.json, expected.safetensors and expected_tokens.json
+        dir: PathBuf,
+        /// The golden values' clips, in place of DIR/audio
+        #[arg(long, value_name = "DIR")]
+        audio: Option<PathBuf>,
+    },
+}
+
+impl Model {
+    pub(super) fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Inspect { dir } => inspect(&dir, common.json),
+            Self::Verify { dir, audio } => {
+                let report = verify(&dir, audio.as_deref())?;
+                print(&report, common.json)?;
+                Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+        }
+    }
+}
+
+fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let found = Description::read(dir)?;
+    let bytes: u64 = found.files.iter().map(|(_, bytes)| bytes).sum();
+    if json {
+        show::pretty(&json!({
+            "config": found.config,
+            "parameters": {
+                "audio_tower": found.audio_tower_parameters,
+                "projector": found.projector_parameters,
+                "language_model": found.language_model_parameters,
+            },
+            "dtypes": found.dtypes,
+            "files": found.files.len(),
+            "bytes": bytes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (audio, text) = (&found.config.audio_config, &found.config.text_config);
+    let rows = [
+        ("parameters", found.parameters().to_string()),
+        (
+            "  encoder",
+            format!("{}: {} layers of {}", found.audio_tower_parameters, audio.encoder_layers, audio.d_model),
+        ),
+        ("  projector", found.projector_parameters.to_string()),
+        (
+            "  language model",
+            format!("{}: {} layers of {}", found.language_model_parameters, text.num_hidden_layers, text.hidden_size),
+        ),
+        ("vocabulary", text.vocab_size.to_string()),
+        ("mel bands", audio.num_mel_bins.to_string()),
+        (
+            "heads",
+            format!("{} of queries, {} of keys and values", text.num_attention_heads, text.num_key_value_heads()),
+        ),
+        ("files", format!("{} of {} in {bytes} bytes", found.files.len(), found.dtypes.join(", "))),
+    ];
+    show::table(&["", &dir.display().to_string()], rows.map(|(name, value)| vec![name.to_owned(), value]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        let rows: Vec<_> = report
+            .comparisons
+            .iter()
+            .map(|row| {
+                json!({
+                    "quantity": row.quantity,
+                    "largest_difference": row.largest_difference,
+                    "limit": row.limit,
+                    "ok": row.ok(),
+                })
+            })
+            .collect();
+        return Ok(show::json_lines(&rows)?);
+    }
+    let row = |row: &models::verify::Comparison| {
+        let verdict = if row.ok() { "ok" } else { "FAILED" };
+        vec![
+            row.quantity.clone(),
+            format!("{:.2e}", row.largest_difference),
+            format!("{:.1e}", row.limit),
+            verdict.into(),
+        ]
+    };
+    show::table(&["quantity", "largest difference", "limit", "ok"], report.comparisons.iter().map(row))?;
+    if let Some(kind) = report.rounded_rotary {
+        show::line(&format!("The golden values hold with rotary frequencies rounded to {kind:?}."))?;
+    }
+    Ok(())
+}

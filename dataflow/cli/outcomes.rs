@@ -1,0 +1,43 @@
+//! `tidemark outcomes`: what became of uploads.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use records::UploadId;
+
+use super::{Common, show, start};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  tidemark outcomes --limit 20\n  tidemark outcomes --json | jq -r .metadata.genre | sort | uniq -c"
+)]
+pub(super) struct Outcomes {
+    /// Only these uploads
+    #[arg(value_name = "UPLOAD_ID", value_parser = upload_id)]
+    ids: Vec<UploadId>,
+    /// The newest so many
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+impl Outcomes {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+        let store = start::store(&common.data).await?;
+        let outcomes = if self.ids.is_empty() {
+            store.newest_outcomes(self.limit).await?
+        } else {
+            let mut outcomes = Vec::new();
+            for id in &self.ids {
+                let Some(outcome) = store.outcome(id).await? else { bail!("no outcome of an upload {id}") };
+                outcomes.push(outcome);
+            }
+            outcomes
+        };
+        show::outcomes(&outcomes, common.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub(super) fn upload_id(text: &str) -> Result<UploadId, String> {
+    UploadId::try_from(text.to_owned())
+}

@@ -1,0 +1,73 @@
+//! Starts what commands share: the store, the models, a worker.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use connectors::source::Source;
+use connectors::store::Store;
+use models::Annotator;
+use models::local::LocalModel;
+use models::openai::{OpenAi, SecretString, Time};
+use models::qwen2_audio::Description;
+use models::schema::MetadataSchema;
+use tidemark::clock::now;
+use tidemark::config::Config;
+use tidemark::metrics::Metrics;
+use tidemark::worker::Parts;
+
+/// Below this a network has no room for what music is; a random one of the test data has 0.4 million.
+const FEWEST_PARAMETERS: u64 = 1_000_000;
+
+/// The models of a configuration.
+pub(super) struct Models {
+    pub(super) primary: Arc<LocalModel>,
+    pub(super) fallback: Option<Arc<OpenAi>>,
+}
+
+/// Opens the store in `data`, which is made where it is missing.
+pub(super) async fn store(data: &Path) -> anyhow::Result<Store> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    Ok(Store::open(&data.join("tidemark.db")).await?)
+}
+
+/// Loads the checkpoint, and takes the paid model where there is a key for it.
+pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
+    let dir = &config.model.checkpoint;
+    if !dir.is_dir() {
+        bail!("model.checkpoint is {}, which is no folder: set it to a Qwen2-Audio checkpoint", dir.display());
+    }
+    let description = Description::read(dir)?;
+    if description.parameters() < FEWEST_PARAMETERS {
+        tracing::warn!(
+            checkpoint = %dir.display(), parameters = description.parameters(),
+            "this checkpoint is too small to know anything: its answers are noise"
+        );
+    }
+    let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
+    let fallback = match std::env::var("OPENAI_API_KEY") {
+        Ok(key) if !key.is_empty() => {
+            let (options, key) = (config.fallback.clone(), SecretString::from(key));
+            Some(Arc::new(OpenAi::new(options, &key, Arc::clone(&schema), Time::real(now))?))
+        }
+        _ => None,
+    };
+    let options = config.local_model(schema);
+    let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
+    Ok(Models { primary: Arc::new(primary), fallback })
+}
+
+/// What a worker on `source` is made of.
+pub(super) fn parts(config: &Config, source: Arc<dyn Source>, store: &Store, models: &Models) -> anyhow::Result<Parts> {
+    let fallback = models.fallback.as_ref().map(|model| Arc::clone(model) as Arc<dyn Annotator>);
+    Ok(Parts {
+        source,
+        store: store.clone(),
+        primary: Arc::clone(&models.primary) as Arc<dyn Annotator>,
+        fallback,
+        rules: config.rules(models.primary.model()).map_err(anyhow::Error::msg)?,
+        max_in_flight: [config.lanes.high.max_in_flight, config.lanes.low.max_in_flight],
+        metrics: Arc::new(Metrics::new()),
+        clock: now,
+    })
+}

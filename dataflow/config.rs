@@ -1,0 +1,425 @@
+//! The configuration: one TOML file, every key with a default. `tidemark.toml` at the root of the repository shows them all.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use models::local::{Device, Dtype, LocalOptions, has_cuda};
+use models::openai::OpenAiOptions;
+use models::schema::MetadataSchema;
+use operators::{Arm, Experiment, LaneRules, RetryPolicy, Unit};
+use records::{Lane, Mode, Tier};
+use serde::Deserialize;
+
+use crate::process::Rules;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long what is in flight may take after a signal to stop; then it is given back.
+    pub drain_timeout_s: u64,
+    /// The self-hosted model.
+    pub model: ModelConfig,
+    /// The two priorities.
+    pub lanes: LanesConfig,
+    /// The arms that uploads are drawn into.
+    pub experiment: ExperimentConfig,
+    /// The paid model. It is asked only where `OPENAI_API_KEY` is set in the environment.
+    pub fallback: OpenAiOptions,
+    /// What happens to an upload that failed.
+    pub retry: RetryConfig,
+    /// The embedded queue.
+    pub spool: SpoolConfig,
+    /// Files of outcomes.
+    pub parquet: ParquetConfig,
+    /// Metrics and health.
+    pub http: HttpConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            drain_timeout_s: 30,
+            model: ModelConfig::default(),
+            lanes: LanesConfig::default(),
+            experiment: ExperimentConfig::default(),
+            fallback: OpenAiOptions::default(),
+            retry: RetryConfig::default(),
+            spool: SpoolConfig::default(),
+            parquet: ParquetConfig::default(),
+            http: HttpConfig::default(),
+        }
+    }
+}
+
+/// `[model]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A Qwen2-Audio checkpoint in the hub's layout.
+    pub checkpoint: PathBuf,
+    /// `music-basic`, `music`, or a JSON Schema file.
+    pub schema: String,
+    /// What the model is asked.
+    pub prompt: String,
+    /// Below this confidence the fallback is asked; in [0, 1].
+    pub threshold: f64,
+    /// `auto` takes a GPU where there is one.
+    pub device: DeviceChoice,
+    /// Numbers to compute in.
+    pub precision: Dtype,
+    /// Clips that the model answers at once.
+    pub max_batch: NonZeroUsize,
+    /// Of longer audio, at most this many clips of 30 s, spread evenly, are described.
+    pub max_segments: NonZeroUsize,
+    /// Longer audio is dead-lettered.
+    pub longest_audio_s: u64,
+}
+
+const MAX_BATCH: NonZeroUsize = NonZeroUsize::new(8).expect("more than 0");
+const MAX_SEGMENTS: NonZeroUsize = NonZeroUsize::new(4).expect("more than 0");
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint: "tests/fixtures/qwen2_audio/tiny-a".into(),
+            schema: "music-basic".into(),
+            prompt: "Describe this audio as JSON.".into(),
+            threshold: 0.80,
+            device: DeviceChoice::Auto,
+            precision: Dtype::F32,
+            max_batch: MAX_BATCH,
+            max_segments: MAX_SEGMENTS,
+            longest_audio_s: 7200,
+        }
+    }
+}
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A GPU where there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU; an error where there is none.
+    Cuda,
+}
+
+/// `[lanes]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanesConfig {
+    /// Tiers of the high lane.
+    pub high_tiers: Vec<Tier>,
+    /// Modes of the high lane.
+    pub high_modes: Vec<Mode>,
+    /// The high lane.
+    pub high: LaneConfig,
+    /// The low lane.
+    pub low: LaneConfig,
+}
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        Self {
+            high_tiers: vec![Tier::Enterprise],
+            high_modes: vec![Mode::Realtime],
+            high: LaneConfig { slo_ms: 1_000, max_in_flight: 64 },
+            low: LaneConfig { slo_ms: 600_000, max_in_flight: 256 },
+        }
+    }
+}
+
+/// `[lanes.high]`, `[lanes.low]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaneConfig {
+    /// From arrival to outcome.
+    pub slo_ms: u64,
+    /// Uploads pulled and not yet finished.
+    pub max_in_flight: usize,
+}
+
+/// `[experiment]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExperimentConfig {
+    /// Another salt draws anew.
+    pub salt: String,
+    /// What is drawn as one.
+    pub unit: UnitChoice,
+    /// The arms.
+    pub arms: Vec<ArmConfig>,
+}
+
+impl Default for ExperimentConfig {
+    fn default() -> Self {
+        let arm = |name: &str, weight| ArmConfig { name: name.into(), weight, prompt: None, threshold: None };
+        let arms = vec![arm("primary", 90), arm("experimental", 10)];
+        Self { salt: "tidemark".into(), unit: UnitChoice::Customer, arms }
+    }
+}
+
+/// What is drawn into an arm as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitChoice {
+    /// All uploads of a customer.
+    Customer,
+    /// Each upload.
+    Upload,
+}
+
+/// `[[experiment.arms]]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmConfig {
+    /// Its name in outcomes.
+    pub name: String,
+    /// Its share, relative to the other arms' weights.
+    pub weight: u32,
+    /// In place of the model's prompt.
+    pub prompt: Option<String>,
+    /// In place of the model's threshold.
+    pub threshold: Option<f64>,
+}
+
+/// `[retry]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// Failed attempts before the dead letter.
+    pub max_attempts: u32,
+    /// The pause after the first; it doubles with each.
+    pub base_ms: u64,
+    /// The longest pause.
+    pub max_ms: u64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self { max_attempts: 3, base_ms: 1_000, max_ms: 60_000 }
+    }
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// How long a worker that died keeps its uploads from others.
+    pub lease_ms: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { lease_ms: 30_000 }
+    }
+}
+
+/// `[parquet]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParquetConfig {
+    /// How often committed outcomes are written out.
+    pub interval_s: u64,
+}
+
+impl Default for ParquetConfig {
+    fn default() -> Self {
+        Self { interval_s: 30 }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// `/metrics`, `/healthz`, `/readyz`.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The file is no valid configuration.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key that is wrong, and why.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads `file`; without one, `./tidemark.toml` where it exists, else the defaults. Relative paths in a file are
+    /// relative to it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the file and the key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let default = Path::new("tidemark.toml");
+        let Some(path) = file.or_else(|| default.exists().then_some(default)) else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+            .map_err(|reason| ConfigError::Invalid { path: path.to_owned(), reason })
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        config.check()?;
+        config.model.checkpoint = folder.join(&config.model.checkpoint);
+        if config.model.schema.ends_with(".json") {
+            config.model.schema = folder.join(&config.model.schema).to_string_lossy().into_owned();
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("model.longest_audio_s", self.model.longest_audio_s),
+            ("lanes.high.max_in_flight", self.lanes.high.max_in_flight as u64),
+            ("lanes.low.max_in_flight", self.lanes.low.max_in_flight as u64),
+            ("retry.max_attempts", u64::from(self.retry.max_attempts)),
+            ("spool.lease_ms", self.spool.lease_ms / 1000),
+            ("parquet.interval_s", self.parquet.interval_s),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{key} is too small: it must be at least 1 (spool.lease_ms at least 1000)"));
+        }
+        let thresholds = self.experiment.arms.iter().filter_map(|arm| arm.threshold);
+        if let Some(threshold) = thresholds.chain([self.model.threshold]).find(|it| !(0.0..=1.0).contains(it)) {
+            return Err(format!("a threshold is a confidence in [0, 1], not {threshold}"));
+        }
+        self.experiment("").map(|_| ())
+    }
+
+    fn experiment(&self, model: &str) -> Result<Experiment, String> {
+        let arm = |arm: &ArmConfig| Arm {
+            name: arm.name.clone(),
+            weight: arm.weight,
+            model: model.to_owned(),
+            prompt: arm.prompt.as_ref().unwrap_or(&self.model.prompt).as_str().into(),
+            threshold: arm.threshold.unwrap_or(self.model.threshold),
+        };
+        let unit = match self.experiment.unit {
+            UnitChoice::Customer => Unit::Customer,
+            UnitChoice::Upload => Unit::Upload,
+        };
+        let arms = self.experiment.arms.iter().map(arm).collect();
+        Experiment::new(self.experiment.salt.clone(), unit, arms).map_err(|error| format!("experiment.arms: {error}"))
+    }
+
+    /// What the graph decides by, where `model` answers.
+    ///
+    /// # Errors
+    /// In words, where the arms have no weight.
+    pub fn rules(&self, model: &str) -> Result<Rules, String> {
+        Ok(Rules {
+            lanes: LaneRules {
+                high_tiers: self.lanes.high_tiers.clone(),
+                high_modes: self.lanes.high_modes.clone(),
+                high_slo_ms: self.lanes.high.slo_ms,
+                low_slo_ms: self.lanes.low.slo_ms,
+            },
+            experiment: self.experiment(model)?,
+            retry: RetryPolicy {
+                max_attempts: self.retry.max_attempts,
+                base_ms: self.retry.base_ms,
+                max_ms: self.retry.max_ms,
+            },
+        })
+    }
+
+    /// The self-hosted model, with answers of `schema`.
+    pub fn local_model(&self, schema: Arc<MetadataSchema>) -> LocalOptions {
+        let device = match self.model.device {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda => Device::Cuda,
+            DeviceChoice::Auto if has_cuda() => Device::Cuda,
+            DeviceChoice::Auto => Device::Cpu,
+        };
+        LocalOptions {
+            checkpoint: self.model.checkpoint.clone(),
+            name: None,
+            device,
+            dtype: self.model.precision,
+            schema,
+            max_batch: self.model.max_batch,
+            max_segments: self.model.max_segments,
+            longest_audio: Duration::from_secs(self.model.longest_audio_s),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+
+    /// The lane of an upload.
+    pub fn lane(&self, tier: Tier, mode: Mode) -> Lane {
+        let LanesConfig { high_tiers, high_modes, .. } = &self.lanes;
+        if high_tiers.contains(&tier) || high_modes.contains(&mode) { Lane::High } else { Lane::Low }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that a newcomer edits, with every comment mark in front of a key taken away.
+    const COMMENTED: &str = include_str!("../tidemark.toml");
+
+    #[test]
+    fn the_commented_configuration_shows_every_key_at_its_default() {
+        assert_eq!(Config::parse(COMMENTED, Path::new("")), Ok(Config::default()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_line() {
+        let error =
+            Config::parse("drain_timeout_s = 5\n[model]\ncheckpiont = \"x\"\n", Path::new("")).expect_err("refused");
+        assert!(error.contains("checkpiont") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_by_key() {
+        for (text, names) in [
+            ("[model]\nmax_batch = 0", "max_batch"),
+            ("[model]\nthreshold = 1.5", "1.5"),
+            ("[model]\ndevice = \"tpu\"", "tpu"),
+            ("[lanes]\nhigh_tiers = [\"gold\"]", "gold"),
+            ("[lanes.high]\nslo_ms = 1000", "max_in_flight"),
+            ("[[experiment.arms]]\nname = \"a\"\nweight = 0", "experiment.arms"),
+            ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
+            ("[spool]\nlease_ms = 10", "spool.lease_ms"),
+            ("[http]\nlisten = \"9464\"", "listen"),
+        ] {
+            let error = Config::parse(text, Path::new("")).expect_err(text);
+            assert!(error.contains(names), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn paths_in_a_file_are_relative_to_it() {
+        let config = Config::parse("[model]\ncheckpoint = \"nano\"\nschema = \"s.json\"", Path::new("/etc/tidemark"));
+        let config = config.expect("valid");
+        assert_eq!(config.model.checkpoint, Path::new("/etc/tidemark/nano"));
+        assert_eq!(config.model.schema, "/etc/tidemark/s.json");
+    }
+}

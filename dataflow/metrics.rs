@@ -1,0 +1,135 @@
+//! What is counted. Every metric's name is declared here, once.
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use records::{Attempt, Confidence, Lane, Outcome};
+
+/// From a hit in the cache to the low lane's promise.
+const SECONDS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const TENTHS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+
+/// A process's metrics.
+pub struct Metrics {
+    registry: Registry,
+    outcomes: IntCounterVec,
+    response_seconds: HistogramVec,
+    queued_seconds: HistogramVec,
+    inference_seconds: HistogramVec,
+    confidence: HistogramVec,
+    attempts: IntCounterVec,
+    errors: IntCounterVec,
+    cost_micro_usd: IntCounter,
+    backlog: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Panics
+    /// Where two metrics share a name, which a test would show.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+            registry.register(Box::new(counters.clone())).expect("a name of its own");
+            counters
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let histograms = HistogramVec::new(options, labels).expect("a valid name");
+            registry.register(Box::new(histograms.clone())).expect("a name of its own");
+            histograms
+        };
+        let cost_micro_usd =
+            IntCounter::new("tidemark_cost_micro_usd_total", "Spent on paid models, in millionths of a US dollar.")
+                .expect("a valid name");
+        registry.register(Box::new(cost_micro_usd.clone())).expect("a name of its own");
+        let backlog = IntGaugeVec::new(
+            Opts::new(
+                "tidemark_backlog",
+                "Uploads in the source, by state: ready to be pulled, or leased to a worker.",
+            ),
+            &["lane", "state"],
+        )
+        .expect("a valid name");
+        registry.register(Box::new(backlog.clone())).expect("a name of its own");
+        Self {
+            outcomes: counters(
+                "tidemark_outcomes_total",
+                "Outcomes committed.",
+                &["lane", "status", "branch", "below_threshold"],
+            ),
+            response_seconds: histograms("tidemark_response_seconds", "From arrival to outcome.", &["lane"], SECONDS),
+            queued_seconds: histograms(
+                "tidemark_queued_seconds",
+                "From arrival to a model's work.",
+                &["lane"],
+                SECONDS,
+            ),
+            inference_seconds: histograms("tidemark_inference_seconds", "A model's work.", &["branch"], SECONDS),
+            confidence: histograms("tidemark_confidence", "Confidence of outcomes.", &["branch"], TENTHS),
+            attempts: counters("tidemark_attempts_total", "Calls of models.", &["branch"]),
+            errors: counters(
+                "tidemark_errors_total",
+                "Failed calls of models by branch, and dead letters (branch none).",
+                &["branch", "error_type"],
+            ),
+            cost_micro_usd,
+            backlog,
+            registry,
+        }
+    }
+
+    /// Counts an outcome that is durable.
+    pub fn committed(&self, outcome: &Outcome, attempts: &[Attempt]) {
+        let (lane, branch) = (outcome.lane.as_str(), outcome.branch.map_or("none", |branch| branch.as_str()));
+        let below = if outcome.below_threshold { "true" } else { "false" };
+        self.outcomes.with_label_values(&[lane, outcome.status.as_str(), branch, below]).inc();
+        self.response_seconds.with_label_values(&[lane]).observe(seconds(outcome.total_ms));
+        self.queued_seconds.with_label_values(&[lane]).observe(seconds(outcome.queued_ms));
+        if let Some(confidence) = outcome.confidence {
+            self.confidence.with_label_values(&[branch]).observe(Confidence::get(confidence));
+        }
+        if outcome.branch.is_some() {
+            self.inference_seconds.with_label_values(&[branch]).observe(seconds(outcome.inference_ms));
+        }
+        self.cost_micro_usd.inc_by(outcome.cost_micro_usd.0);
+        for attempt in attempts {
+            self.attempts.with_label_values(&[attempt.branch.as_str()]).inc();
+            if let Some(fault) = &attempt.fault {
+                self.errors.with_label_values(&[attempt.branch.as_str(), fault.error_type.as_str()]).inc();
+            }
+        }
+        if let Some(error_type) = outcome.error_type {
+            self.errors.with_label_values(&["none", error_type.as_str()]).inc();
+        }
+    }
+
+    /// Notes what waits in the source.
+    pub fn backlog(&self, lane: Lane, ready: u64, leased: u64) {
+        for (state, count) in [("ready", ready), ("leased", leased)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.backlog.with_label_values(&[lane.as_str(), state]).set(count);
+        }
+    }
+
+    /// The exposition in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        encoded.expect("metrics that were registered can be written");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

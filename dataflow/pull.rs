@@ -1,0 +1,124 @@
+//! Feeds the graph from a source: as much as each lane's permits allow, and no more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use connectors::source::{Lease, Source};
+use operators::bridge::Sender;
+use operators::{Arrival, Ticket};
+use records::Lane;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// How soon an empty lane is looked at again.
+const POLL: Duration = Duration::from_millis(20);
+/// How soon a source that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The most messages that one call of the source brings.
+const BATCH: usize = 256;
+
+/// The leases of all that is in flight.
+#[derive(Default)]
+pub(crate) struct Held {
+    leases: Mutex<(u64, BTreeMap<u64, Lease>)>,
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Lease>)> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, lease: Lease) -> u64 {
+        let mut held = self.lock();
+        held.0 += 1;
+        let delivery = held.0;
+        held.1.insert(delivery, lease);
+        delivery
+    }
+
+    pub(crate) fn lease(&self, delivery: u64) -> Option<Lease> {
+        self.lock().1.get(&delivery).copied()
+    }
+
+    pub(crate) fn let_go(&self, delivery: u64) {
+        self.lock().1.remove(&delivery);
+    }
+
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.lock().1.values().copied().collect()
+    }
+}
+
+/// What feeds the graph.
+#[derive(Clone)]
+pub(crate) struct Pull {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) arrivals: Sender<Arrival>,
+    pub(crate) held: Arc<Held>,
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+impl Pull {
+    /// One task a lane, so that neither waits for the other, and one that keeps the leases alive.
+    pub(crate) fn start(self, max_in_flight: [usize; 2]) {
+        for lane in Lane::ALL {
+            let permits = Arc::new(Semaphore::new(max_in_flight[lane as usize]));
+            tokio::spawn(self.clone().lane(lane, permits));
+        }
+        tokio::spawn(keep(self.source, Arc::downgrade(&self.held)));
+    }
+
+    async fn lane(mut self, lane: Lane, permits: Arc<Semaphore>) {
+        while !*self.stopped.borrow() {
+            let permit = tokio::select! {
+                _ = self.stopped.changed() => break,
+                permit = Arc::clone(&permits).acquire_owned() => permit.expect("the lane's permits are never closed"),
+            };
+            // Not to be cut short: what the source leased has to reach the graph.
+            let Some(pause) = self.round(lane, permit, &permits).await else { continue };
+            tokio::select! {
+                _ = self.stopped.changed() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        tracing::info!(%lane, "pulls nothing further");
+    }
+
+    /// Brings what is ready and permitted into the graph; how long to wait where nothing was.
+    async fn round(&self, lane: Lane, permit: OwnedSemaphorePermit, permits: &Arc<Semaphore>) -> Option<Duration> {
+        let mut free = vec![permit];
+        while free.len() < BATCH
+            && let Ok(permit) = Arc::clone(permits).try_acquire_owned()
+        {
+            free.push(permit);
+        }
+        let deliveries = match self.source.pull(lane, free.len()).await {
+            Ok(deliveries) => deliveries,
+            Err(error) => {
+                tracing::warn!(%lane, %error, "the source cannot be pulled; trying again");
+                return Some(PAUSE);
+            }
+        };
+        let found_nothing = deliveries.is_empty();
+        for (delivery, permit) in deliveries.into_iter().zip(free) {
+            let ticket = Ticket { delivery: self.held.take(delivery.lease), lane, permit: Arc::new(permit) };
+            if !self.arrivals.send(Arrival { payload: delivery.payload, ticket }) {
+                return Some(PAUSE);
+            }
+        }
+        found_nothing.then_some(POLL)
+    }
+}
+
+/// Extends what is held, until the worker is gone.
+async fn keep(source: Arc<dyn Source>, held: std::sync::Weak<Held>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(source.lease_ms() / 3));
+    loop {
+        ticks.tick().await;
+        let Some(held) = held.upgrade() else { return };
+        let leases = held.leases();
+        if let Err(error) = source.extend(&leases).await {
+            tracing::warn!(%error, "leases cannot be extended; what runs out will be delivered twice and counted once");
+        }
+    }
+}

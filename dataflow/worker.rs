@@ -1,0 +1,241 @@
+//! A worker: the process graph on a thread of its own, joined to a source, a store and models.
+//!
+//! Every seam has a named thread that takes requests as they come. The store's threads take all that wait at once, so one
+//! transaction carries many uploads (group commit) without a timer. Calls of models are tasks on the runtime.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use backon::{ExponentialBuilder, Retryable};
+use connectors::objects::local_path;
+use connectors::source::Source;
+use connectors::store::Store;
+use futures::FutureExt;
+use models::{Annotator, Request};
+use operators::bridge::{Port, inlet, link};
+use operators::{Admission, Admitted, Answer, Question, Ticket, Write};
+use records::{ErrorType, Fault, UtcMicros};
+use timely::WorkerConfig;
+use timely::communication::Allocator;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::SystemClock;
+use crate::metrics::Metrics;
+use crate::process::{Rules, Seams, process};
+use crate::pull::{Held, Pull};
+
+/// The most uploads that one transaction carries.
+const GROUP: usize = 1024;
+
+/// What a worker is joined to.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where uploads come from.
+    pub source: Arc<dyn Source>,
+    /// Where outcomes go.
+    pub store: Store,
+    /// The self-hosted model.
+    pub primary: Arc<dyn Annotator>,
+    /// The paid model, where there is one.
+    pub fallback: Option<Arc<dyn Annotator>>,
+    /// What the graph decides by.
+    pub rules: Rules,
+    /// Uploads in flight, by lane: high, low.
+    pub max_in_flight: [usize; 2],
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time of day.
+    pub clock: fn() -> UtcMicros,
+}
+
+/// A worker that runs.
+pub struct Worker {
+    source: Arc<dyn Source>,
+    held: Arc<Held>,
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The graph, or a thread at one of its seams, panicked. What was not acknowledged comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker died of a broken invariant; the log says which. Unfinished uploads will be delivered again")]
+pub struct WorkerDied;
+
+impl Worker {
+    /// Starts the graph and what feeds it, on threads and on the runtime that this is called on.
+    pub fn start(parts: &Parts) -> std::io::Result<Self> {
+        let runtime = Handle::current();
+        let capacity = parts.max_in_flight.iter().sum();
+        let (arrivals, arrivals_inlet) = inlet(capacity);
+        let (admissions, admissions_port) = link(capacity);
+        let (primary, primary_port) = link(capacity);
+        let (fallback, fallback_port) = link(capacity);
+        let (outcomes, outcomes_port) = link(capacity);
+        let (acknowledge, acknowledgements) = sync_channel(capacity);
+        let seams = Seams {
+            arrivals: arrivals_inlet,
+            admissions,
+            primary,
+            fallback: parts.fallback.is_some().then_some(fallback),
+            outcomes,
+            acknowledgements: acknowledge,
+        };
+        let held = Arc::new(Held::default());
+        let (stop, stopped) = watch::channel(false);
+
+        let mut threads = Vec::new();
+        let mut thread = |name: &str, run: Box<dyn FnOnce() + Send>| -> std::io::Result<()> {
+            threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+            Ok(())
+        };
+        let (at, with) = (runtime.clone(), parts.clone());
+        thread("admit", Box::new(move || admit(&admissions_port, &with, &at)))?;
+        let (at, with) = (runtime.clone(), parts.clone());
+        thread("commit", Box::new(move || commit(&outcomes_port, &with, &at)))?;
+        let (at, source, of) = (runtime.clone(), Arc::clone(&parts.source), Arc::clone(&held));
+        thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &*source, &of, &at)))?;
+        let (at, clock, model) = (runtime.clone(), parts.clock, Arc::clone(&parts.primary));
+        thread("ask-primary", Box::new(move || ask(&primary_port, &model, clock, &at)))?;
+        if let Some(model) = parts.fallback.clone() {
+            let (at, clock) = (runtime.clone(), parts.clock);
+            thread("ask-fallback", Box::new(move || ask(&fallback_port, &model, clock, &at)))?;
+        }
+        let (end, ended) = oneshot::channel();
+        let (rules, clock) = (parts.rules.clone(), parts.clock);
+        thread("timely", Box::new(move || run_graph(seams, rules, clock, end)))?;
+
+        let pull = Pull { source: Arc::clone(&parts.source), arrivals, held: Arc::clone(&held), stopped };
+        pull.start(parts.max_in_flight);
+        Ok(Self { source: Arc::clone(&parts.source), held, stop, ended, threads })
+    }
+
+    /// Pulls nothing further. What is in flight goes on to its outcome.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the graph has ended: after [`Self::stop`], when everything in flight has its outcome.
+    ///
+    /// # Errors
+    /// [`WorkerDied`].
+    pub async fn ended(&mut self) -> Result<(), WorkerDied> {
+        (&mut self.ended).await.map_err(|_| WorkerDied)?;
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+        if joined.await.unwrap_or(false) { Ok(()) } else { Err(WorkerDied) }
+    }
+
+    /// Gives back what is in flight, for others to do; how many uploads that were. The worker is not to be used after.
+    ///
+    /// # Errors
+    /// The source's; then the leases run out by themselves.
+    pub async fn give_back(&self) -> Result<usize, Fault> {
+        let leases = self.held.leases();
+        self.source.release(&leases).await.map(|()| leases.len())
+    }
+}
+
+fn run_graph(seams: Seams, rules: Rules, clock: fn() -> UtcMicros, end: oneshot::Sender<()>) {
+    let allocator = Allocator::Thread(Default::default());
+    let mut worker = timely::worker::Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
+    worker.dataflow(|scope| process(scope, seams, rules, Rc::new(SystemClock(clock))));
+    while worker.has_dataflows() {
+        worker.step_or_park(None);
+    }
+    // Nobody listens where the worker was dropped.
+    end.send(()).ok();
+}
+
+/// One group: the first request, waited for, and all that wait behind it. `None` once the graph has ended.
+fn group<Q>(requests: &Receiver<Q>) -> Option<Vec<Q>> {
+    let first = requests.recv().ok()?;
+    Some(std::iter::once(first).chain(requests.try_iter().take(GROUP - 1)).collect())
+}
+
+/// Repeats work that may be repeated until it is done: nothing can go on without it, and what waits stays bounded.
+fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    runtime: &Handle,
+    what: &str,
+    work: impl FnMut() -> F,
+) -> T {
+    let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).without_max_times().with_jitter();
+    let done = work.retry(pauses).notify(|error, pause| tracing::warn!(%error, ?pause, "cannot {what}; trying again"));
+    match runtime.block_on(done.into_future()) {
+        Ok(done) => done,
+        Err(error) => panic!("{what}: gave up although it never should: {error}"),
+    }
+}
+
+fn admit(port: &Port<Admission, Admitted>, parts: &Parts, runtime: &Handle) {
+    while let Some(group) = group(&port.requests) {
+        let (numbers, admissions): (Vec<u64>, Vec<_>) =
+            group.into_iter().map(|(number, a)| (number, (a.upload_id, a.lane, a.arrived_at))).unzip();
+        let known = until_done(runtime, "write admissions", || parts.store.admit(&admissions));
+        for (number, known) in numbers.into_iter().zip(known) {
+            port.answers.send((number, known_as(known)));
+        }
+    }
+}
+
+fn known_as(known: connectors::store::Admitted) -> Admitted {
+    match known {
+        connectors::store::Admitted::Open { arrived_at, version } => Admitted::Open { arrived_at, version },
+        connectors::store::Admitted::Finished => Admitted::Finished,
+    }
+}
+
+fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
+    while let Some(group) = group(&port.requests) {
+        let (numbers, writes): (Vec<u64>, Vec<Write>) = group.into_iter().unzip();
+        until_done(runtime, "commit outcomes", || parts.store.commit(&writes));
+        for (number, write) in numbers.into_iter().zip(&writes) {
+            parts.metrics.committed(&write.0, &write.1);
+            port.answers.send((number, ()));
+        }
+    }
+}
+
+fn acknowledge_all(tickets: &Receiver<Ticket>, source: &dyn Source, held: &Held, runtime: &Handle) {
+    while let Some(tickets) = group(tickets) {
+        let leases: Vec<_> = tickets.iter().filter_map(|ticket| held.lease(ticket.delivery)).collect();
+        until_done(runtime, "acknowledge", || source.acknowledge(&leases));
+        tickets.iter().for_each(|ticket| held.let_go(ticket.delivery));
+    }
+}
+
+fn ask(port: &Port<Question, Answer>, model: &Arc<dyn Annotator>, clock: fn() -> UtcMicros, runtime: &Handle) {
+    while let Ok((number, question)) = port.requests.recv() {
+        let (answers, model) = (port.answers.clone(), Arc::clone(model));
+        runtime.spawn(async move {
+            let asked_at = clock();
+            let result = match request(&question) {
+                Ok(request) => AssertUnwindSafe(model.annotate(request)).catch_unwind().await.unwrap_or_else(|_| {
+                    Err(Fault::indeterminate(ErrorType::Model, format!("{} panicked; the log says why", model.model())))
+                }),
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = &result {
+                let (upload_id, lane) = (&question.upload.upload_id, question.lane);
+                tracing::warn!(%upload_id, %lane, model = model.model(), error_type = %fault.error_type, "{fault}");
+            }
+            let model = model.model().to_owned();
+            answers.send((number, Answer { model, asked_at, answered_at: clock(), result }));
+        });
+    }
+}
+
+fn request(question: &Question) -> Result<Request, Fault> {
+    Ok(Request {
+        upload_id: question.upload.upload_id.clone(),
+        audio: local_path(&question.upload.audio_uri)?,
+        lane: question.lane,
+        deadline: question.deadline,
+        prompt: Arc::clone(&question.arm.prompt),
+    })
+}

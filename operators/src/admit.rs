@@ -1,0 +1,119 @@
+//! Reads each arrival's event and writes its admission before any work begins.
+
+use std::sync::Arc;
+
+use records::{InvalidEvent, Lane, Upload, UploadId, UtcMicros};
+use timely::dataflow::StreamVec;
+use timely::dataflow::operators::core::OkErr;
+use timely::dataflow::operators::vec::Map;
+
+use crate::bridge::{Link, bridge};
+use crate::commit::Ending;
+use crate::conclude::rejected;
+use crate::{Arm, Arrival, Finished, Flight, SharedClock, Ticket};
+
+/// What to write for one arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The upload.
+    pub upload_id: UploadId,
+    /// The source's lane.
+    pub lane: Lane,
+    /// Its arrival, where this is its first admission.
+    pub arrived_at: UtcMicros,
+}
+
+/// What the store knows of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It has no outcome; so it is worked on.
+    Open {
+        /// The first admission, of this or an earlier process.
+        arrived_at: UtcMicros,
+        /// Of the outcome to come: 1, and one more after each redrive.
+        version: u32,
+    },
+    /// It has its outcome: a redelivery.
+    Finished,
+}
+
+struct Candidate {
+    event: Result<Arc<Upload>, InvalidEvent>,
+    payload: Arc<[u8]>,
+    ticket: Ticket,
+}
+
+impl Candidate {
+    fn upload_id(&self) -> &UploadId {
+        match &self.event {
+            Ok(upload) => &upload.upload_id,
+            Err(invalid) => &invalid.upload_id,
+        }
+    }
+}
+
+/// Admits arrivals.
+pub trait Admit<'scope> {
+    /// Gives the uploads to work on, the invalid ones as they end (dead-lettered, never tried), and the redelivered ones
+    /// that only want their acknowledgement. An event that cannot be read is admitted too, so that its redelivery is known.
+    fn admit(
+        self,
+        store: Link<Admission, Admitted>,
+        clock: SharedClock,
+    ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>);
+}
+
+impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
+    fn admit(
+        self,
+        store: Link<Admission, Admitted>,
+        clock: SharedClock,
+    ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>) {
+        let candidates = self.map(|arrival| Candidate {
+            event: Upload::from_event(&arrival.payload).map(Arc::new),
+            payload: arrival.payload,
+            ticket: arrival.ticket,
+        });
+        let known = bridge(
+            candidates,
+            "Admit",
+            store,
+            |time, candidate| Admission {
+                upload_id: candidate.upload_id().clone(),
+                lane: candidate.ticket.lane,
+                arrived_at: UtcMicros(*time),
+            },
+            |candidate, admitted| (candidate, admitted),
+        );
+        let (open, finished): (StreamVec<_, (Candidate, UtcMicros, u32)>, _) =
+            known.ok_err(|(candidate, admitted)| match admitted {
+                Admitted::Open { arrived_at, version } => Ok((candidate, arrived_at, version)),
+                Admitted::Finished => {
+                    Err(Finished { upload_id: candidate.upload_id().clone(), ticket: candidate.ticket })
+                }
+            });
+        let no_arm = Arc::new(Arm::default());
+        let (flights, invalid) = open.ok_err(move |(candidate, arrived_at, version)| match candidate.event {
+            Ok(upload) => Ok(Flight {
+                upload,
+                payload: candidate.payload,
+                lane: candidate.ticket.lane,
+                ticket: candidate.ticket,
+                arrived_at,
+                version,
+                deadline: arrived_at,
+                arm: Arc::clone(&no_arm),
+                round: 1,
+                attempts: Vec::new(),
+                inference_ms: 0,
+                queued_ms: None,
+                primary: None,
+                fallback: None,
+            }),
+            Err(invalid) => {
+                Err(rejected(&invalid, candidate.payload, candidate.ticket, arrived_at, version, clock.now()))
+            }
+        });
+        (flights, invalid, finished)
+    }
+}

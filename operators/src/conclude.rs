@@ -1,0 +1,139 @@
+//! Decides how a round ends: pure, so that every case can be read and tested in one place.
+
+use std::sync::Arc;
+
+use records::{Annotation, Branch, ErrorType, Fault, FaultClass, InvalidEvent, MicroUsd, Outcome, Status, UtcMicros};
+
+use crate::split::is_hopeless;
+use crate::{Ending, Flight, Ticket};
+
+/// How a round ended.
+pub enum Conclusion {
+    /// In an outcome.
+    Ended(Box<Ending>),
+    /// In nothing: to be tried again.
+    Again(Box<Flight>),
+}
+
+/// The best answer of the round becomes the outcome: the fallback's, else the primary's (marked where it was below the
+/// threshold). Without an answer the round has failed: dead letter where no repetition can help or `max_attempts` rounds
+/// have failed, else again.
+pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclusion {
+    let last_fault = match (&flight.primary, &flight.fallback) {
+        (_, Some(Err(fault))) | (Some(Err(fault)), None) => Some(fault.clone()),
+        _ => None,
+    };
+    let threshold = flight.arm.threshold;
+    let answer = match (flight.primary.take(), flight.fallback.take()) {
+        (_, Some(Ok(annotation))) => Some((annotation, Branch::Fallback, false)),
+        (Some(Ok(annotation)), _) => {
+            let below = annotation.confidence.is_none_or(|sure| sure.get() < threshold);
+            Some((annotation, Branch::Primary, below))
+        }
+        _ => None,
+    };
+    if let Some((annotation, branch, below_threshold)) = answer {
+        return Conclusion::Ended(Box::new(completed(flight, annotation, branch, below_threshold, now)));
+    }
+    let fault = last_fault.expect("a round without an answer has a fault");
+    let hopeless = is_hopeless(&fault) || flight.attempts.iter().filter(|a| a.number == flight.round).all(is_permanent);
+    if hopeless || flight.round >= max_attempts {
+        Conclusion::Ended(Box::new(dead_lettered(flight, &fault, now)))
+    } else {
+        flight.round += 1;
+        Conclusion::Again(Box::new(flight))
+    }
+}
+
+fn is_permanent(attempt: &records::Attempt) -> bool {
+    attempt.fault.as_ref().is_some_and(|fault| fault.class == FaultClass::Permanent)
+}
+
+fn completed(flight: Flight, answer: Annotation, branch: Branch, below_threshold: bool, now: UtcMicros) -> Ending {
+    let outcome = Outcome {
+        status: Status::Completed,
+        branch: Some(branch),
+        model: Some(answer.model),
+        confidence: answer.confidence,
+        below_threshold,
+        metadata: answer.metadata,
+        field_confidence: answer.field_confidence,
+        ..blank(&flight, None, now)
+    };
+    ending(flight, outcome)
+}
+
+fn dead_lettered(flight: Flight, fault: &Fault, now: UtcMicros) -> Ending {
+    let outcome = blank(&flight, Some(fault), now);
+    ending(flight, outcome)
+}
+
+fn ending(flight: Flight, outcome: Outcome) -> Ending {
+    Ending { outcome, attempts: flight.attempts, payload: flight.payload, ticket: flight.ticket }
+}
+
+/// The outcome of an upload that has no answer.
+fn blank(flight: &Flight, error: Option<&Fault>, now: UtcMicros) -> Outcome {
+    Outcome {
+        upload_id: flight.upload.upload_id.clone(),
+        version: flight.version,
+        customer_id: Some(flight.upload.customer_id.clone()),
+        source: Some(flight.upload.audio_uri.clone()),
+        lane: flight.lane,
+        tier: Some(flight.upload.tier),
+        status: Status::DeadLettered,
+        branch: None,
+        model: None,
+        arm: Some(flight.arm.name.clone()),
+        confidence: None,
+        below_threshold: false,
+        metadata: Default::default(),
+        field_confidence: Default::default(),
+        attempts: flight.round,
+        error: error.map(|fault| fault.message.clone()),
+        error_type: error.map(|fault| fault.error_type),
+        queued_ms: flight.queued_ms.unwrap_or(0),
+        inference_ms: flight.inference_ms,
+        total_ms: now.ms_since(flight.arrived_at),
+        cost_micro_usd: flight.attempts.iter().fold(MicroUsd(0), |sum, attempt| sum + attempt.cost),
+        arrived_at: flight.arrived_at,
+        completed_at: now,
+    }
+}
+
+/// The ending of an event that is no upload.
+pub(crate) fn rejected(
+    invalid: &InvalidEvent,
+    payload: Arc<[u8]>,
+    ticket: Ticket,
+    arrived_at: UtcMicros,
+    version: u32,
+    now: UtcMicros,
+) -> Ending {
+    let outcome = Outcome {
+        upload_id: invalid.upload_id.clone(),
+        version,
+        customer_id: None,
+        source: None,
+        lane: ticket.lane,
+        tier: None,
+        status: Status::DeadLettered,
+        branch: None,
+        model: None,
+        arm: None,
+        confidence: None,
+        below_threshold: false,
+        metadata: Default::default(),
+        field_confidence: Default::default(),
+        attempts: 0,
+        error: Some(invalid.to_string()),
+        error_type: Some(ErrorType::InvalidEvent),
+        queued_ms: 0,
+        inference_ms: 0,
+        total_ms: now.ms_since(arrived_at),
+        cost_micro_usd: MicroUsd(0),
+        arrived_at,
+        completed_at: now,
+    };
+    Ending { outcome, attempts: Vec::new(), payload, ticket }
+}

@@ -1,0 +1,32 @@
+//! Asks the paid model about what the primary was not sure of.
+
+use records::Branch;
+use timely::dataflow::StreamVec;
+use timely::order::TotalOrder;
+use timely::progress::Timestamp;
+
+use crate::Flight;
+use crate::bridge::{Link, bridge};
+use crate::infer::{Answer, Question, question, record};
+
+/// Asks the fallback model.
+pub trait Fallback {
+    /// Each doubtful upload with the fallback's answer. Without a fallback they pass as they are.
+    fn fallback(self, model: Option<Link<Question, Answer>>) -> Self;
+}
+
+impl<T: Timestamp + TotalOrder> Fallback for StreamVec<'_, T, Flight> {
+    fn fallback(self, model: Option<Link<Question, Answer>>) -> Self {
+        let Some(model) = model else { return self };
+        bridge(
+            self,
+            "Fallback",
+            model,
+            |_, flight| question(flight),
+            |mut flight, answer| {
+                flight.fallback = Some(record(&mut flight, Branch::Fallback, answer));
+                flight
+            },
+        )
+    }
+}
