@@ -1,0 +1,34 @@
+# `make` lists the commands.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check simulate test-crash build clips
+
+# Fetches libtorch for the CPU once, outside the repository; LIBTORCH in the environment wins.
+cargo = export LIBTORCH; LIBTORCH=$$(deploy/setup/libtorch.sh) && cargo
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## Run the main job on the clips in demo/clips, and show what became of them
+	@$(cargo) build --bin tidemark
+	@demo/run.sh
+
+test: ## Run all tests
+	@$(cargo) test --workspace --no-fail-fast
+
+check: ## Format, lints, and the crates that each crate may use
+	@cargo fmt --all --check
+	@$(cargo) clippy --workspace --all-targets -- --deny warnings
+
+SEEDS ?= 20000
+simulate: ## Run the process graph in the simulator: SEEDS=20000, or SEED=17 to replay one
+	@export SEEDS=$(SEEDS); $(cargo) test --test simulate -- --nocapture every_promise
+
+test-crash: ## Kill a serving process 20 times and more among 300 uploads, and count what is left
+	@export CRASHES=20 UPLOADS=300; $(cargo) test --test system -- --nocapture crash
+
+build: ## Build the release binary, target/release/tidemark
+	@$(cargo) build --release --bin tidemark
+
+clips: ## Render demo/clips again from demo/scores (needs Debian's mma, fluidsynth, timgm6mb-soundfont, ffmpeg)
+	@demo/render.sh

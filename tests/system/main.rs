@@ -1,0 +1,10 @@
+//! The whole of Tidemark through its command: real files, the real model code on a small random checkpoint, the real store.
+
+mod bad_input;
+mod commands;
+mod crash;
+mod drain;
+mod fallback;
+mod harness;
+#[path = "../../models/tests/openai/llmock.rs"]
+mod llmock;
