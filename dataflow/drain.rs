@@ -5,6 +5,7 @@ use std::time::Duration;
 use connectors::source::Source;
 use records::Lane;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::worker::{Worker, WorkerDied};
 
@@ -34,7 +35,9 @@ impl Signals {
 
 /// Waits until `source` has nothing left, acknowledged to the last; tells how much is left each time it looks.
 pub async fn idle(source: &dyn Source, mut left: impl FnMut(u64)) {
-    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
+    // A look at a long queue takes a while.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let mut open = 0;

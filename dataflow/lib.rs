@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod gateway;
+pub mod health;
 pub mod metrics;
 pub mod process;
 mod pull;

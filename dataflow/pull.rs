@@ -10,6 +10,10 @@ use operators::{Arrival, Ticket};
 use records::Lane;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::health::Health;
+
+/// What is not ready where a source fails.
+const PULL: &str = "pull from the source";
 /// How soon an empty lane is looked at again.
 const POLL: Duration = Duration::from_millis(20);
 /// How soon a source that failed is tried again.
@@ -53,6 +57,7 @@ impl Held {
 #[derive(Clone)]
 pub(crate) struct Pull {
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) health: Arc<Health>,
     pub(crate) arrivals: Sender<Arrival>,
     pub(crate) held: Arc<Held>,
     pub(crate) stopped: watch::Receiver<bool>,
@@ -93,8 +98,12 @@ impl Pull {
             free.push(permit);
         }
         let deliveries = match self.source.pull(lane, free.len()).await {
-            Ok(deliveries) => deliveries,
+            Ok(deliveries) => {
+                self.health.works(PULL);
+                deliveries
+            }
             Err(error) => {
+                self.health.failed(PULL, &error);
                 tracing::warn!(%lane, %error, "the source cannot be pulled; trying again");
                 return Some(PAUSE);
             }

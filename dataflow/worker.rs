@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::SystemClock;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::process::{Rules, Seams, process};
 use crate::pull::{Held, Pull};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub max_in_flight: [usize; 2],
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where lasting trouble is noted.
+    pub health: Arc<Health>,
     /// The time of day.
     pub clock: fn() -> UtcMicros,
 }
@@ -98,8 +101,8 @@ impl Worker {
         thread("admit", Box::new(move || admit(&admissions_port, &with, &at)))?;
         let (at, with) = (runtime.clone(), parts.clone());
         thread("commit", Box::new(move || commit(&outcomes_port, &with, &at)))?;
-        let (at, source, of) = (runtime.clone(), Arc::clone(&parts.source), Arc::clone(&held));
-        thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &*source, &of, &at)))?;
+        let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
+        thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
         let (at, clock, model) = (runtime.clone(), parts.clock, Arc::clone(&parts.primary));
         thread("ask-primary", Box::new(move || ask(&primary_port, &model, clock, &at)))?;
         if let Some(model) = parts.fallback.clone() {
@@ -110,7 +113,8 @@ impl Worker {
         let (rules, clock) = (parts.rules.clone(), parts.clock);
         thread("timely", Box::new(move || run_graph(seams, rules, clock, end)))?;
 
-        let pull = Pull { source: Arc::clone(&parts.source), arrivals, held: Arc::clone(&held), stopped };
+        let (source, health) = (Arc::clone(&parts.source), Arc::clone(&parts.health));
+        let pull = Pull { source, health, arrivals, held: Arc::clone(&held), stopped };
         pull.start(parts.max_in_flight);
         Ok(Self { source: Arc::clone(&parts.source), held, stop, ended, threads })
     }
@@ -161,13 +165,20 @@ fn group<Q>(requests: &Receiver<Q>) -> Option<Vec<Q>> {
 /// Repeats work that may be repeated until it is done: nothing can go on without it, and what waits stays bounded.
 fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     runtime: &Handle,
+    health: &Health,
     what: &str,
     work: impl FnMut() -> F,
 ) -> T {
     let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).without_max_times().with_jitter();
-    let done = work.retry(pauses).notify(|error, pause| tracing::warn!(%error, ?pause, "cannot {what}; trying again"));
+    let done = work.retry(pauses).notify(|error, pause| {
+        health.failed(what, error);
+        tracing::warn!(%error, ?pause, "cannot {what}; trying again");
+    });
     match runtime.block_on(done.into_future()) {
-        Ok(done) => done,
+        Ok(done) => {
+            health.works(what);
+            done
+        }
         Err(error) => panic!("{what}: gave up although it never should: {error}"),
     }
 }
@@ -176,7 +187,7 @@ fn admit(port: &Port<Admission, Admitted>, parts: &Parts, runtime: &Handle) {
     while let Some(group) = group(&port.requests) {
         let (numbers, admissions): (Vec<u64>, Vec<_>) =
             group.into_iter().map(|(number, a)| (number, (a.upload_id, a.lane, a.arrived_at))).unzip();
-        let known = until_done(runtime, "write admissions", || parts.store.admit(&admissions));
+        let known = until_done(runtime, &parts.health, "write admissions", || parts.store.admit(&admissions));
         for (number, known) in numbers.into_iter().zip(known) {
             port.answers.send((number, known_as(known)));
         }
@@ -193,7 +204,7 @@ fn known_as(known: connectors::store::Admitted) -> Admitted {
 fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
     while let Some(group) = group(&port.requests) {
         let (numbers, writes): (Vec<u64>, Vec<Write>) = group.into_iter().unzip();
-        until_done(runtime, "commit outcomes", || parts.store.commit(&writes));
+        until_done(runtime, &parts.health, "commit outcomes", || parts.store.commit(&writes));
         for (number, write) in numbers.into_iter().zip(&writes) {
             parts.metrics.committed(&write.0, &write.1);
             port.answers.send((number, ()));
@@ -201,10 +212,10 @@ fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
     }
 }
 
-fn acknowledge_all(tickets: &Receiver<Ticket>, source: &dyn Source, held: &Held, runtime: &Handle) {
+fn acknowledge_all(tickets: &Receiver<Ticket>, parts: &Parts, held: &Held, runtime: &Handle) {
     while let Some(tickets) = group(tickets) {
         let leases: Vec<_> = tickets.iter().filter_map(|ticket| held.lease(ticket.delivery)).collect();
-        until_done(runtime, "acknowledge", || source.acknowledge(&leases));
+        until_done(runtime, &parts.health, "acknowledge", || parts.source.acknowledge(&leases));
         tickets.iter().for_each(|ticket| held.let_go(ticket.delivery));
     }
 }

@@ -47,7 +47,7 @@ pub(super) enum Dlq {
 
 impl Dlq {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
-        let store = start::store(&common.data).await?;
+        let store = start::existing_store(&common.data).await?;
         match self {
             Self::List { limit } => list(&store.dead_letters(limit).await?, common.json)?,
             Self::Show { id } => {

@@ -22,7 +22,7 @@ pub(super) struct Outcomes {
 
 impl Outcomes {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
-        let store = start::store(&common.data).await?;
+        let store = start::existing_store(&common.data).await?;
         let outcomes = if self.ids.is_empty() {
             store.newest_outcomes(self.limit).await?
         } else {

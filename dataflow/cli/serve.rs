@@ -49,8 +49,9 @@ impl Serve {
         let mut worker = Worker::start(&parts)?;
 
         let primary = Arc::clone(&models.primary);
+        let health = Arc::clone(&parts.health);
         let readiness = Arc::new(move || match primary.is_healthy() {
-            true => Ok(()),
+            true => health.check(),
             false => Err(format!("the model {} does not work; the log says why", primary.model())),
         });
         let gateway = Gateway { metrics: Arc::clone(&parts.metrics), readiness };

@@ -13,6 +13,7 @@ use models::qwen2_audio::Description;
 use models::schema::MetadataSchema;
 use tidemark::clock::now;
 use tidemark::config::Config;
+use tidemark::health::Health;
 use tidemark::metrics::Metrics;
 use tidemark::worker::Parts;
 
@@ -29,6 +30,15 @@ pub(super) struct Models {
 pub(super) async fn store(data: &Path) -> anyhow::Result<Store> {
     std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
     Ok(Store::open(&data.join("tidemark.db")).await?)
+}
+
+/// Opens the store in `data`, which must be there: whoever looks for outcomes in the wrong folder should hear of it.
+pub(super) async fn existing_store(data: &Path) -> anyhow::Result<Store> {
+    let path = data.join("tidemark.db");
+    if !path.exists() {
+        bail!("there is no store at {}: name its folder with --data, or enqueue something first", path.display());
+    }
+    Ok(Store::open(&path).await?)
 }
 
 /// Loads the checkpoint, and takes the paid model where there is a key for it.
@@ -68,6 +78,7 @@ pub(super) fn parts(config: &Config, source: Arc<dyn Source>, store: &Store, mod
         rules: config.rules(models.primary.model()).map_err(anyhow::Error::msg)?,
         max_in_flight: [config.lanes.high.max_in_flight, config.lanes.low.max_in_flight],
         metrics: Arc::new(Metrics::new()),
+        health: Arc::new(Health::default()),
         clock: now,
     })
 }

@@ -137,3 +137,127 @@ pub(crate) fn rejected(
     };
     Ending { outcome, attempts: Vec::new(), payload, ticket }
 }
+
+#[cfg(test)]
+mod tests {
+    use records::{Attempt, Confidence, Lane, Upload};
+
+    use super::*;
+    use crate::Arm;
+
+    type Said = Result<Annotation, Fault>;
+
+    fn answer(model: &str, confidence: Option<f64>) -> Said {
+        Ok(Annotation {
+            model: model.to_owned(),
+            metadata: Default::default(),
+            confidence: confidence.map(|sure| Confidence::try_from(sure).expect("in range")),
+            field_confidence: Default::default(),
+            inference_ms: 1,
+            cost: MicroUsd(1),
+        })
+    }
+
+    fn retryable() -> Said {
+        Err(Fault::retryable(ErrorType::Unavailable, "down"))
+    }
+
+    fn permanent() -> Said {
+        Err(Fault::permanent(ErrorType::Model, "NaN"))
+    }
+
+    fn unreadable() -> Said {
+        Err(Fault::permanent(ErrorType::AudioUndecodable, "no sound"))
+    }
+
+    /// An upload in its round, with the calls that led there.
+    fn flight(round: u32, primary: Said, fallback: Option<Said>) -> Flight {
+        let event = br#"{"upload_id":"u","customer_id":"c","tier":"pro","audio_uri":"/a"}"#;
+        let attempt = |branch, said: &Said| Attempt {
+            number: round,
+            branch,
+            model: "m".to_owned(),
+            started_at: UtcMicros(0),
+            duration_ms: 1,
+            cost: MicroUsd(3),
+            fault: said.as_ref().err().cloned(),
+        };
+        let mut attempts = vec![attempt(Branch::Primary, &primary)];
+        attempts.extend(fallback.as_ref().map(|said| attempt(Branch::Fallback, said)));
+        Flight {
+            upload: Arc::new(Upload::from_event(event).expect("valid")),
+            payload: event.as_slice().into(),
+            ticket: Ticket { delivery: 1, lane: Lane::Low, permit: Arc::new(()) },
+            arrived_at: UtcMicros(0),
+            version: 1,
+            lane: Lane::Low,
+            deadline: UtcMicros(1),
+            arm: Arc::new(Arm { threshold: 0.8, ..Arm::default() }),
+            round,
+            attempts,
+            inference_ms: 1,
+            queued_ms: Some(1),
+            primary: Some(primary),
+            fallback,
+        }
+    }
+
+    fn outcome(round: u32, primary: Said, fallback: Option<Said>) -> Option<Outcome> {
+        match conclude(flight(round, primary, fallback), 3, UtcMicros(5_000)) {
+            Conclusion::Ended(ending) => Some(ending.outcome),
+            Conclusion::Again(flight) => {
+                assert_eq!(flight.round, round + 1);
+                assert!(flight.primary.is_none() && flight.fallback.is_none(), "the next round begins anew");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_answer_becomes_the_outcome_and_doubt_is_marked() {
+        for (primary, fallback, branch, below) in [
+            (answer("p", Some(0.8)), None, Branch::Primary, false),
+            (answer("p", Some(0.79)), None, Branch::Primary, true),
+            (answer("p", None), None, Branch::Primary, true),
+            (answer("p", Some(0.5)), Some(answer("f", None)), Branch::Fallback, false),
+            (answer("p", Some(0.5)), Some(retryable()), Branch::Primary, true),
+            (answer("p", Some(0.5)), Some(permanent()), Branch::Primary, true),
+            (retryable(), Some(answer("f", None)), Branch::Fallback, false),
+            (permanent(), Some(answer("f", None)), Branch::Fallback, false),
+        ] {
+            let outcome = outcome(1, primary, fallback).expect("ended");
+            assert_eq!((outcome.status, outcome.branch), (Status::Completed, Some(branch)));
+            assert_eq!((outcome.below_threshold, outcome.error), (below, None));
+        }
+    }
+
+    #[test]
+    fn a_round_without_an_answer_is_repeated_until_the_last() {
+        for (primary, fallback) in [
+            (retryable(), None),
+            (retryable(), Some(retryable())),
+            (permanent(), Some(retryable())),
+            (retryable(), Some(permanent())),
+        ] {
+            assert!(outcome(1, primary.clone(), fallback.clone()).is_none());
+            assert!(outcome(2, primary.clone(), fallback.clone()).is_none());
+            let ended = outcome(3, primary, fallback).expect("ended");
+            assert_eq!((ended.status, ended.attempts, ended.branch), (Status::DeadLettered, 3, None));
+            assert!(ended.error.is_some() && ended.error_type.is_some());
+        }
+    }
+
+    #[test]
+    fn what_no_repetition_mends_is_dead_lettered_at_once() {
+        for (primary, fallback) in [(unreadable(), None), (permanent(), None), (permanent(), Some(permanent()))] {
+            let ended = outcome(1, primary, fallback).expect("ended");
+            assert_eq!((ended.status, ended.attempts), (Status::DeadLettered, 1));
+        }
+    }
+
+    #[test]
+    fn an_outcome_costs_what_all_its_calls_cost() {
+        let outcome = outcome(1, retryable(), Some(answer("f", None))).expect("ended");
+        assert_eq!((outcome.cost_micro_usd, outcome.total_ms), (MicroUsd(6), 5));
+    }
+}

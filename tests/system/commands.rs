@@ -190,6 +190,12 @@ fn a_serving_process_tells_its_metrics_and_its_health() {
 }
 
 #[test]
+fn outcomes_of_a_folder_without_a_store_are_an_error() {
+    let error = Home::new().fail(&["outcomes"]);
+    assert!(error.contains("tidemark.db") && error.contains("--data"), "{error}");
+}
+
+#[test]
 fn two_processes_do_not_serve_one_store() {
     let home = Home::new();
     let mut serve = home.serve(&[]);
