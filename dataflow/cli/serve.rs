@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::source::Source;
 use connectors::spool::Spool;
 use models::Annotator;
+use models::local::LocalModel;
 use records::Lane;
 use tidemark::clock::now;
 use tidemark::config::Config;
@@ -68,6 +70,12 @@ impl Serve {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
             died = worker.ended() => died?,
+            // With a fallback the worker is degraded, and goes on; without one every upload would fail its attempts.
+            () = death(&models.primary), if models.fallback.is_none() => {
+                worker.stop();
+                let uploads = worker.give_back().await?;
+                bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
+            }
         }
         drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
         drop(end_export);
@@ -75,6 +83,14 @@ impl Serve {
         tracing::info!(rows = written.rows, files = written.files, "ended; nothing is in flight");
         store.close().await;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Ends once the model works no longer.
+async fn death(model: &LocalModel) {
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
+    while model.is_healthy() {
+        looks.tick().await;
     }
 }
 
