@@ -10,6 +10,7 @@ use models::audio::{LogMel, SAMPLE_RATE, spread};
 
 const BANDS: usize = 128;
 
+#[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 fn main() {
     let clips: Vec<PathBuf> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).map(PathBuf::from).collect();

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use connectors::store::Store;
+use models::calibration::Calibration;
 use models::qwen2_audio::Description;
 use models::schema::MetadataSchema;
 use serde_json::json;
@@ -33,6 +34,7 @@ impl Doctor {
             let schema = MetadataSchema::load(&config.model.schema);
             let fields = schema.map(|it| it.fields().collect::<Vec<_>>().join(", ")).map_err(|it| it.to_string());
             checks.push(Check { what: "schema", found: fields });
+            checks.push(Check { what: "confidence", found: confidence(&config) });
             checks.push(Check { what: "device", found: device(&config) });
             checks.push(Check { what: "fallback", found: Ok(fallback(&config)) });
             checks.push(Check { what: "gateway", found: gateway(&config).await });
@@ -58,6 +60,15 @@ fn checkpoint(config: &Config) -> Result<String, String> {
     let dir = &config.model.checkpoint;
     let found = Description::read(dir).map_err(|error| format!("{error}; set model.checkpoint"))?;
     Ok(format!("{}: {} parameters in {}", dir.display(), found.parameters(), found.dtypes.join(", ")))
+}
+
+fn confidence(config: &Config) -> Result<String, String> {
+    let schema = MetadataSchema::load(&config.model.schema).map_err(|error| error.to_string())?;
+    let calibration = Calibration::load(&config.model.checkpoint, &schema).map_err(|error| error.to_string())?;
+    Ok(match calibration {
+        Some(calibration) => format!("calibrated on {} labels", calibration.overall().labels),
+        None => "an uncalibrated score: `tidemark model calibrate` makes it a probability".into(),
+    })
 }
 
 fn device(config: &Config) -> Result<String, String> {

@@ -1,5 +1,6 @@
 //! The command line: what it takes, and which command does it.
 
+mod calibrate;
 mod dlq;
 mod doctor;
 mod enqueue;
@@ -90,7 +91,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Enqueue(command) => command.run(&common).await,
             Command::Outcomes(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
-            Command::Model(command) => command.run(&common),
+            Command::Model(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,
         }
     });

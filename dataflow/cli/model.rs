@@ -7,6 +7,7 @@ use models::qwen2_audio::Description;
 use models::verify::{Report, verify};
 use serde_json::json;
 
+use super::calibrate::Calibrate;
 use super::{Common, show};
 
 #[derive(clap::Subcommand)]
@@ -24,10 +25,12 @@ pub(super) enum Model {
         #[arg(long, value_name = "DIR")]
         audio: Option<PathBuf>,
     },
+    /// Make probabilities of a checkpoint's confidence, from labelled audio
+    Calibrate(Calibrate),
 }
 
 impl Model {
-    pub(super) fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
         match self {
             Self::Inspect { dir } => inspect(&dir, common.json),
             Self::Verify { dir, audio } => {
@@ -35,6 +38,7 @@ impl Model {
                 print(&report, common.json)?;
                 Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
+            Self::Calibrate(command) => command.run(common).await,
         }
     }
 }

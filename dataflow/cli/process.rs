@@ -64,7 +64,7 @@ impl Process {
 }
 
 /// On a terminal, how far the work is; else nothing.
-fn progress(length: u64) -> ProgressBar {
+pub(super) fn progress(length: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -16,6 +16,14 @@ pub enum ModelError {
         /// What the system says.
         reason: String,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// A file was read, and its content is not what it has to be.
     #[error("{} is not usable: {reason}", path.display())]
     Invalid {
@@ -71,6 +79,9 @@ pub enum ModelError {
     /// An option of the OpenAI client cannot be what it is.
     #[error("openai: {0}")]
     OpenAi(String),
+    /// Labels allow no calibration.
+    #[error("no calibration: {0}")]
+    Calibration(String),
     /// libtorch failed, for want of memory among others.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -93,6 +104,7 @@ impl From<ModelError> for Fault {
         match error {
             ModelError::Torch(_) => Self::retryable(ErrorType::Model, message),
             ModelError::Read { .. }
+            | ModelError::Write { .. }
             | ModelError::Invalid { .. }
             | ModelError::MissingTensor { .. }
             | ModelError::ExtraTensor { .. }
@@ -100,7 +112,8 @@ impl From<ModelError> for Fault {
             | ModelError::Request(_)
             | ModelError::NotANumber { .. }
             | ModelError::Grammar(_)
-            | ModelError::OpenAi(_) => Self::permanent(ErrorType::Model, message),
+            | ModelError::OpenAi(_)
+            | ModelError::Calibration(_) => Self::permanent(ErrorType::Model, message),
         }
     }
 }

@@ -9,6 +9,7 @@ pub use error::ModelError;
 
 pub mod audio;
 pub mod breaker;
+pub mod calibration;
 pub mod confidence;
 pub mod grammar;
 pub mod local;

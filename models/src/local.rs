@@ -22,6 +22,7 @@ use tch::Kind;
 use tokio::sync::oneshot;
 
 use crate::audio::{self, LogMel};
+use crate::calibration::Calibration;
 use crate::grammar::AnswerGrammar;
 use crate::qwen2_audio::{Qwen2Audio, Row};
 use crate::schema::MetadataSchema;
@@ -85,6 +86,8 @@ pub struct LocalModel {
     name: String,
     desk: Arc<Desk>,
     threads: Vec<JoinHandle<()>>,
+    /// What makes probabilities of its scores, where it has been calibrated.
+    calibration: Option<Calibration>,
 }
 
 /// Makes rows of a request's audio, on any of the hearing threads.
@@ -93,6 +96,29 @@ type Hear = dyn Fn(&Request) -> Result<Vec<Row>, Fault> + Send + Sync;
 type Answer = dyn FnMut(Vec<Vec<Row>>) -> Vec<Result<Annotation, Fault>> + Send;
 
 impl LocalModel {
+    /// Starts the model; its confidence is calibrated where `calibration.json` lies beside the weights, and else the raw,
+    /// uncalibrated score.
+    ///
+    /// # Errors
+    /// As [`Self::start_raw`]; and [`ModelError::Invalid`] for a calibration of other weights or another schema.
+    ///
+    /// # Panics
+    /// Where the system starts no further thread.
+    pub fn start(options: LocalOptions, clock: Clock) -> Result<Self, ModelError> {
+        let calibration = Calibration::load(&options.checkpoint, &options.schema)?;
+        match &calibration {
+            Some(it) => tracing::info!(labels = it.overall().labels, "confidence is calibrated"),
+            None => {
+                tracing::info!("confidence is an uncalibrated score: `tidemark model calibrate` makes it a probability")
+            }
+        }
+        let mut model = Self::start_raw(options, clock)?;
+        model.calibration = calibration;
+        Ok(model)
+    }
+
+    /// Starts the model with raw scores, whatever lies beside the weights: what a calibration is fitted to.
+    ///
     /// Loads the checkpoint, checks that its longest answer fits, runs it once so that the first request is not slow, and
     /// starts the threads. libtorch's number of threads is the process's, so the last model started sets it.
     ///
@@ -101,7 +127,7 @@ impl LocalModel {
     ///
     /// # Panics
     /// Where the system starts no further thread.
-    pub fn start(options: LocalOptions, clock: Clock) -> Result<Self, ModelError> {
+    pub fn start_raw(options: LocalOptions, clock: Clock) -> Result<Self, ModelError> {
         let LocalOptions { checkpoint, schema, max_batch, max_segments, longest_audio, threads, .. } = options;
         if max_segments > max_batch {
             let reason =
@@ -156,7 +182,7 @@ impl LocalModel {
         let mut threads: Vec<_> = (0..hearers.get()).map(hearer).collect();
         let of_model = Arc::clone(&desk);
         threads.push(start("model".into(), Box::new(move || answer_all(&of_model, answer))));
-        Self { name, desk, threads }
+        Self { name, desk, threads, calibration: None }
     }
 
     /// Whether requests are still answered: not, once the model's thread has ended in a panic.
@@ -178,7 +204,11 @@ impl Annotator for LocalModel {
                 let message = format!("the model {} stopped in a panic: restart the process", self.name);
                 Err(Fault::retryable(ErrorType::Model, message))
             };
-            answer.await.unwrap_or_else(stopped)
+            let answer = answer.await.unwrap_or_else(stopped)?;
+            Ok(match &self.calibration {
+                Some(calibration) => calibration.apply(answer),
+                None => answer,
+            })
         })
     }
 }

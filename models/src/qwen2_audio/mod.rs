@@ -180,6 +180,14 @@ impl Qwen2Audio {
     }
 }
 
+/// Tells the weights of the checkpoint in `dir` from others.
+///
+/// # Errors
+/// [`ModelError::Read`] or [`ModelError::Invalid`], for a file of weights.
+pub(crate) fn fingerprint(dir: &Path) -> Result<String, ModelError> {
+    Weights::open(dir)?.fingerprint()
+}
+
 /// A checkpoint of the test data.
 #[cfg(test)]
 pub(crate) fn fixture(name: &str) -> std::path::PathBuf {

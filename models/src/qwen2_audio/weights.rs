@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::tensors::Expected;
@@ -18,6 +19,9 @@ use crate::ModelError;
 
 /// The format's own limit, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// How much of a tensor is fingerprinted, in bytes.
+const FINGERPRINTED: usize = 1 << 16;
 
 /// Where a checkpoint's tensors lie, under the names of `tensors.rs`.
 #[derive(Debug)]
@@ -131,6 +135,23 @@ impl Weights {
             }
         }
         kinds
+    }
+
+    /// Tells these weights from others, as SHA-256 in hexadecimal: of each tensor's name, kind, shape and first bytes. Any
+    /// step of training moves them, and a checkpoint of many gigabytes is told in a moment.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`].
+    pub(crate) fn fingerprint(&self) -> Result<String, ModelError> {
+        let mut hash = Sha256::new();
+        for (name, stored) in &self.tensors {
+            let (path, file) = &self.files[stored.file];
+            let mut bytes = vec![0; stored.bytes.min(FINGERPRINTED)];
+            file.read_exact_at(&mut bytes, stored.offset).map_err(|error| ModelError::read(path, &error))?;
+            hash.update(format!("{name} {:?} {:?}\n", stored.kind, stored.shape));
+            hash.update(bytes);
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn path(&self, stored: &Stored) -> &Path {
