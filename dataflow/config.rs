@@ -10,8 +10,8 @@ use models::local::{Device, Dtype, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
 use models::schema::MetadataSchema;
 use operators::{Arm, Experiment, LaneRules, RetryPolicy, Unit};
-use records::{Lane, Mode, Tier};
-use serde::Deserialize;
+use records::{Mode, Tier};
+use serde::{Deserialize, Deserializer};
 
 use crate::process::Rules;
 
@@ -119,30 +119,51 @@ pub struct LanesConfig {
     /// Modes of the high lane.
     pub high_modes: Vec<Mode>,
     /// The high lane.
+    #[serde(deserialize_with = "high_lane")]
     pub high: LaneConfig,
     /// The low lane.
+    #[serde(deserialize_with = "low_lane")]
     pub low: LaneConfig,
 }
 
+const HIGH: LaneConfig = LaneConfig { slo_ms: 1_000, max_in_flight: 64 };
+const LOW: LaneConfig = LaneConfig { slo_ms: 600_000, max_in_flight: 256 };
+
 impl Default for LanesConfig {
     fn default() -> Self {
-        Self {
-            high_tiers: vec![Tier::Enterprise],
-            high_modes: vec![Mode::Realtime],
-            high: LaneConfig { slo_ms: 1_000, max_in_flight: 64 },
-            low: LaneConfig { slo_ms: 600_000, max_in_flight: 256 },
-        }
+        Self { high_tiers: vec![Tier::Enterprise], high_modes: vec![Mode::Realtime], high: HIGH, low: LOW }
     }
 }
 
 /// `[lanes.high]`, `[lanes.low]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LaneConfig {
     /// From arrival to outcome.
     pub slo_ms: u64,
     /// Uploads pulled and not yet finished.
     pub max_in_flight: usize,
+}
+
+impl LaneConfig {
+    /// Reads what a file sets, over the lane's own defaults.
+    fn over<'de, D: Deserializer<'de>>(self, file: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Set {
+            slo_ms: Option<u64>,
+            max_in_flight: Option<usize>,
+        }
+        let Set { slo_ms, max_in_flight } = Set::deserialize(file)?;
+        Ok(Self { slo_ms: slo_ms.unwrap_or(self.slo_ms), max_in_flight: max_in_flight.unwrap_or(self.max_in_flight) })
+    }
+}
+
+fn high_lane<'de, D: Deserializer<'de>>(file: D) -> Result<LaneConfig, D::Error> {
+    HIGH.over(file)
+}
+
+fn low_lane<'de, D: Deserializer<'de>>(file: D) -> Result<LaneConfig, D::Error> {
+    LOW.over(file)
 }
 
 /// `[experiment]`
@@ -310,6 +331,12 @@ impl Config {
         if let Some(threshold) = thresholds.chain([self.model.threshold]).find(|it| !(0.0..=1.0).contains(it)) {
             return Err(format!("a threshold is a confidence in [0, 1], not {threshold}"));
         }
+        if self.model.max_segments > self.model.max_batch {
+            return Err(
+                "model.max_segments is above model.max_batch: a batch must hold all segments of an upload".into()
+            );
+        }
+        self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment("").map(|_| ())
     }
 
@@ -329,18 +356,23 @@ impl Config {
         Experiment::new(self.experiment.salt.clone(), unit, arms).map_err(|error| format!("experiment.arms: {error}"))
     }
 
+    /// Who is served first.
+    pub fn lane_rules(&self) -> LaneRules {
+        LaneRules {
+            high_tiers: self.lanes.high_tiers.clone(),
+            high_modes: self.lanes.high_modes.clone(),
+            high_slo_ms: self.lanes.high.slo_ms,
+            low_slo_ms: self.lanes.low.slo_ms,
+        }
+    }
+
     /// What the graph decides by, where `model` answers.
     ///
     /// # Errors
     /// In words, where the arms have no weight.
     pub fn rules(&self, model: &str) -> Result<Rules, String> {
         Ok(Rules {
-            lanes: LaneRules {
-                high_tiers: self.lanes.high_tiers.clone(),
-                high_modes: self.lanes.high_modes.clone(),
-                high_slo_ms: self.lanes.high.slo_ms,
-                low_slo_ms: self.lanes.low.slo_ms,
-            },
+            lanes: self.lane_rules(),
             experiment: self.experiment(model)?,
             retry: RetryPolicy {
                 max_attempts: self.retry.max_attempts,
@@ -370,19 +402,13 @@ impl Config {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }
-
-    /// The lane of an upload.
-    pub fn lane(&self, tier: Tier, mode: Mode) -> Lane {
-        let LanesConfig { high_tiers, high_modes, .. } = &self.lanes;
-        if high_tiers.contains(&tier) || high_modes.contains(&mode) { Lane::High } else { Lane::Low }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The file that a newcomer edits, with every comment mark in front of a key taken away.
+    /// The file that a newcomer edits. The one key without a default is commented out in it.
     const COMMENTED: &str = include_str!("../tidemark.toml");
 
     #[test]
@@ -404,7 +430,9 @@ mod tests {
             ("[model]\nthreshold = 1.5", "1.5"),
             ("[model]\ndevice = \"tpu\"", "tpu"),
             ("[lanes]\nhigh_tiers = [\"gold\"]", "gold"),
-            ("[lanes.high]\nslo_ms = 1000", "max_in_flight"),
+            ("[lanes.high]\nslo = 1000", "slo"),
+            ("[model]\nmax_segments = 9", "model.max_segments"),
+            ("[fallback]\nmodel = \"gpt-9\"", "fallback: "),
             ("[[experiment.arms]]\nname = \"a\"\nweight = 0", "experiment.arms"),
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
@@ -413,6 +441,14 @@ mod tests {
             let error = Config::parse(text, Path::new("")).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_lane_that_is_set_in_part_keeps_its_other_defaults() {
+        let config = Config::parse("[lanes.high]\nslo_ms = 2000\n[lanes.low]\nmax_in_flight = 7", Path::new(""));
+        let lanes = config.expect("valid").lanes;
+        assert_eq!(lanes.high, LaneConfig { slo_ms: 2_000, ..HIGH });
+        assert_eq!(lanes.low, LaneConfig { max_in_flight: 7, ..LOW });
     }
 
     #[test]

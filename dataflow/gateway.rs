@@ -1,6 +1,5 @@
 //! HTTP: metrics for Prometheus, health for whoever restarts processes, readiness for whoever sends traffic.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,13 +20,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Serves on `address` until the process ends; gives the address that was bound.
-    ///
-    /// # Errors
-    /// The system's, where the address cannot be bound.
-    pub async fn start(self, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address).await?;
-        let bound = listener.local_addr()?;
+    /// Serves on `listener` until the process ends.
+    pub fn start(self, listener: TcpListener) {
         let router = Router::new()
             .route("/metrics", get(|State(gateway): State<Self>| async move { gateway.metrics.text() }))
             .route("/healthz", get(|| async { "ok\n" }))
@@ -38,7 +32,6 @@ impl Gateway {
                 tracing::error!(%error, "the gateway ended");
             }
         });
-        Ok(bound)
     }
 }
 

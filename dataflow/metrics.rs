@@ -5,7 +5,7 @@ use prometheus::{
 };
 use records::{Attempt, Confidence, Lane, Outcome};
 
-/// From a hit in the cache to the low lane's promise.
+/// From a tiny model's answer to the low lane's promise.
 const SECONDS: &[f64] =
     &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const TENTHS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -16,11 +16,12 @@ pub struct Metrics {
     outcomes: IntCounterVec,
     response_seconds: HistogramVec,
     queued_seconds: HistogramVec,
-    inference_seconds: HistogramVec,
+    call_seconds: HistogramVec,
     confidence: HistogramVec,
     attempts: IntCounterVec,
     errors: IntCounterVec,
     cost_micro_usd: IntCounter,
+    redeliveries: IntCounterVec,
     backlog: IntGaugeVec,
 }
 
@@ -68,13 +69,23 @@ impl Metrics {
                 &["lane"],
                 SECONDS,
             ),
-            inference_seconds: histograms("tidemark_inference_seconds", "A model's work.", &["branch"], SECONDS),
+            call_seconds: histograms(
+                "tidemark_call_seconds",
+                "Calls of models, with the wait for their turn.",
+                &["branch"],
+                SECONDS,
+            ),
             confidence: histograms("tidemark_confidence", "Confidence of outcomes.", &["branch"], TENTHS),
             attempts: counters("tidemark_attempts_total", "Calls of models.", &["branch"]),
             errors: counters(
                 "tidemark_errors_total",
                 "Failed calls of models by branch, and dead letters (branch none).",
                 &["branch", "error_type"],
+            ),
+            redeliveries: counters(
+                "tidemark_redeliveries_total",
+                "Deliveries of uploads that had their outcome already.",
+                &["lane"],
             ),
             cost_micro_usd,
             backlog,
@@ -87,17 +98,18 @@ impl Metrics {
         let (lane, branch) = (outcome.lane.as_str(), outcome.branch.map_or("none", |branch| branch.as_str()));
         let below = if outcome.below_threshold { "true" } else { "false" };
         self.outcomes.with_label_values(&[lane, outcome.status.as_str(), branch, below]).inc();
-        self.response_seconds.with_label_values(&[lane]).observe(seconds(outcome.total_ms));
-        self.queued_seconds.with_label_values(&[lane]).observe(seconds(outcome.queued_ms));
+        // A redriven upload's times run from its first arrival: they would tell how long somebody took to redrive it.
+        if outcome.version == 1 {
+            self.response_seconds.with_label_values(&[lane]).observe(seconds(outcome.total_ms));
+            self.queued_seconds.with_label_values(&[lane]).observe(seconds(outcome.queued_ms));
+        }
         if let Some(confidence) = outcome.confidence {
             self.confidence.with_label_values(&[branch]).observe(Confidence::get(confidence));
-        }
-        if outcome.branch.is_some() {
-            self.inference_seconds.with_label_values(&[branch]).observe(seconds(outcome.inference_ms));
         }
         self.cost_micro_usd.inc_by(outcome.cost_micro_usd.0);
         for attempt in attempts {
             self.attempts.with_label_values(&[attempt.branch.as_str()]).inc();
+            self.call_seconds.with_label_values(&[attempt.branch.as_str()]).observe(seconds(attempt.duration_ms));
             if let Some(fault) = &attempt.fault {
                 self.errors.with_label_values(&[attempt.branch.as_str(), fault.error_type.as_str()]).inc();
             }
@@ -105,6 +117,11 @@ impl Metrics {
         if let Some(error_type) = outcome.error_type {
             self.errors.with_label_values(&["none", error_type.as_str()]).inc();
         }
+    }
+
+    /// Counts a delivery that came too late to matter.
+    pub fn redelivered(&self, lane: Lane) {
+        self.redeliveries.with_label_values(&[lane.as_str()]).inc();
     }
 
     /// Notes what waits in the source.

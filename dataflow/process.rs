@@ -14,8 +14,8 @@ use std::sync::mpsc::SyncSender;
 
 use operators::bridge::{Inlet, Link, intake};
 use operators::{
-    Acknowledge, Admission, Admit, Admitted, Answer, Arrival, Assign, Commit, Experiment, Fallback, Infer, LaneRules,
-    Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
+    Acknowledge, Admission, Admit, Admitted, Answer, Arrival, Assign, Commit, Experiment, Fallback, InWork, Infer,
+    LaneRules, Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
 };
 use timely::dataflow::Scope;
 use timely::dataflow::operators::core::{Concat, ConnectLoop, Enter, Feedback, Leave};
@@ -50,8 +50,9 @@ pub struct Rules {
 
 /// Builds the process graph. The probe shows the arrival up to which every upload has its outcome and is acknowledged.
 pub fn process(scope: Scope<'_, u64>, seams: Seams, rules: Rules, clock: SharedClock) -> Handle<u64> {
+    let in_work = InWork::default();
     let arrivals = intake(scope, "Source", seams.arrivals, SharedClock::clone(&clock));
-    let (uploads, invalid, redelivered) = arrivals.admit(seams.admissions, SharedClock::clone(&clock));
+    let (uploads, invalid, redelivered) = arrivals.admit(in_work.clone(), seams.admissions, SharedClock::clone(&clock));
     let uploads = uploads.partition(rules.lanes).assign(rules.experiment);
 
     let ended = scope.scoped::<(u64, u32), _, _>("Rounds", |rounds| {
@@ -65,6 +66,6 @@ pub fn process(scope: Scope<'_, u64>, seams: Seams, rules: Rules, clock: SharedC
 
     let finished = ended.concat(invalid).commit(seams.outcomes).concat(redelivered);
     let (probe, finished) = finished.probe();
-    finished.acknowledge(seams.acknowledgements);
+    finished.acknowledge(in_work, seams.acknowledgements);
     probe
 }

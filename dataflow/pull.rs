@@ -48,6 +48,12 @@ impl Held {
         self.lock().1.remove(&delivery);
     }
 
+    /// How many of these leases are still worked under.
+    fn count(&self, leases: &[Lease]) -> u64 {
+        let held = self.lock();
+        leases.iter().filter(|lease| held.1.values().any(|other| other == *lease)).count() as u64
+    }
+
     pub(crate) fn leases(&self) -> Vec<Lease> {
         self.lock().1.values().copied().collect()
     }
@@ -126,8 +132,18 @@ async fn keep(source: Arc<dyn Source>, held: std::sync::Weak<Held>) {
         ticks.tick().await;
         let Some(held) = held.upgrade() else { return };
         let leases = held.leases();
-        if let Err(error) = source.extend(&leases).await {
-            tracing::warn!(%error, "leases cannot be extended; what runs out will be delivered twice and counted once");
+        match source.extend(&leases).await {
+            Ok(extended) if extended < held.count(&leases) => {
+                let lost = held.count(&leases) - extended;
+                tracing::warn!(
+                    lost,
+                    "leases ran out while the work goes on; these uploads are delivered twice and end once"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "leases cannot be extended; what runs out will be delivered twice and counted once");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use models::{Annotator, Request};
 use operators::bridge::{Port, inlet, link};
 use operators::{Admission, Admitted, Answer, Question, Ticket, Write};
-use records::{ErrorType, Fault, UtcMicros};
+use records::{ErrorType, Fault, Outcome, UtcMicros};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use tokio::runtime::Handle;
@@ -188,8 +188,26 @@ fn admit(port: &Port<Admission, Admitted>, parts: &Parts, runtime: &Handle) {
         let (numbers, admissions): (Vec<u64>, Vec<_>) =
             group.into_iter().map(|(number, a)| (number, (a.upload_id, a.lane, a.arrived_at))).unzip();
         let known = until_done(runtime, &parts.health, "write admissions", || parts.store.admit(&admissions));
-        for (number, known) in numbers.into_iter().zip(known) {
+        for ((number, known), (upload_id, lane, _)) in numbers.into_iter().zip(known).zip(&admissions) {
+            if known == connectors::store::Admitted::Finished {
+                parts.metrics.redelivered(*lane);
+                tracing::info!(%upload_id, %lane, "has its outcome already: a redelivery is acknowledged");
+            }
             port.answers.send((number, known_as(known)));
+        }
+    }
+}
+
+/// One line for each upload that ends; never what was answered.
+fn log(outcome: &Outcome) {
+    let (upload_id, lane, total_ms, attempts) = (&outcome.upload_id, outcome.lane, outcome.total_ms, outcome.attempts);
+    match (&outcome.error, outcome.error_type) {
+        (Some(error), Some(error_type)) => {
+            tracing::warn!(%upload_id, %lane, total_ms, attempts, %error_type, error, "dead-lettered");
+        }
+        _ => {
+            let branch = outcome.branch.map_or("none", |branch| branch.as_str());
+            tracing::info!(%upload_id, %lane, total_ms, attempts, branch, "completed");
         }
     }
 }
@@ -204,9 +222,17 @@ fn known_as(known: connectors::store::Admitted) -> Admitted {
 fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
     while let Some(group) = group(&port.requests) {
         let (numbers, writes): (Vec<u64>, Vec<Write>) = group.into_iter().unzip();
-        until_done(runtime, &parts.health, "commit outcomes", || parts.store.commit(&writes));
-        for (number, write) in numbers.into_iter().zip(&writes) {
-            parts.metrics.committed(&write.0, &write.1);
+        let mut tries = 0;
+        let written = until_done(runtime, &parts.health, "commit outcomes", || {
+            tries += 1;
+            parts.store.commit(&writes)
+        });
+        for ((number, (outcome, attempts, _)), written) in numbers.into_iter().zip(&writes).zip(written) {
+            // A repeated commit may find what the first try wrote.
+            if written || tries > 1 {
+                parts.metrics.committed(outcome, attempts);
+                log(outcome);
+            }
             port.answers.send((number, ()));
         }
     }

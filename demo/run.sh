@@ -17,7 +17,7 @@ printf 'no sound at all' >"$data/notes.wav"
 "$tidemark" enqueue --data "$data" --tier free --customer some "$data/notes.wav"
 
 say "serve works the queue until it is empty"
-"$tidemark" serve --data "$data" --until-idle --listen 127.0.0.1:0
+env -u OPENAI_API_KEY "$tidemark" serve --data "$data" --until-idle --listen 127.0.0.1:0
 
 say "What became of them"
 "$tidemark" outcomes --data "$data"

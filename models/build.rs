@@ -2,7 +2,6 @@
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=models/build.rs");
     match std::env::var("LIBTORCH") {
         Ok(root) => println!("cargo:rustc-link-arg=-Wl,-rpath,{root}/lib"),
         Err(_) => {

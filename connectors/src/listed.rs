@@ -44,8 +44,8 @@ impl Source for Listed {
         ready(Ok(taken.into_iter().map(delivery).collect())).boxed()
     }
 
-    fn extend<'a>(&'a self, _: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
-        ready(Ok(())).boxed()
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<u64, Fault>> {
+        ready(Ok(leases.len() as u64)).boxed()
     }
 
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -10,8 +10,8 @@ pub trait Source: Send + Sync {
     /// At most `max` messages of a lane, oldest first, each leased; none where nothing is ready.
     fn pull(&self, lane: Lane, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, Fault>>;
 
-    /// Holds messages for longer, because the work goes on.
-    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Holds messages for longer, because the work goes on; how many of the leases still held.
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<u64, Fault>>;
 
     /// Ends messages: their outcomes are durable.
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>>;

@@ -38,8 +38,8 @@ impl Source for Spool {
         .boxed()
     }
 
-    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
-        async move { self.store.extend(leases, self.until()).await.map(drop).map_err(fault) }.boxed()
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<u64, Fault>> {
+        async move { self.store.extend(leases, self.until()).await.map_err(fault) }.boxed()
     }
 
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {

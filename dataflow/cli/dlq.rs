@@ -16,12 +16,14 @@ const DAY_US: u64 = 24 * 3600 * 1_000_000;
 #[derive(clap::Subcommand)]
 pub(super) enum Dlq {
     /// List dead letters, the newest first
+    #[command(after_help = "Examples:\n  tidemark dlq list --json | jq -r .error_type | sort | uniq -c")]
     List {
         /// The newest so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
     /// Show one with its event and every attempt
+    #[command(after_help = "Examples:\n  tidemark dlq show 018f2c-u1")]
     Show {
         /// The upload
         #[arg(value_name = "UPLOAD_ID", value_parser = upload_id)]
@@ -35,6 +37,9 @@ pub(super) enum Dlq {
         ids: Vec<UploadId>,
     },
     /// Throw dead letters away; their outcomes stay
+    #[command(
+        after_help = "Examples:\n  tidemark dlq purge                        older than a week\n  tidemark dlq purge --older-than-days 1"
+    )]
     Purge {
         /// Those that are older than so many days
         #[arg(long, value_name = "DAYS", default_value_t = 7)]

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use super::{Common, show};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tidemark doctor --config /etc/tidemark.toml --data /var/lib/tidemark")]
 pub(super) struct Doctor {}
 
 /// One check: what, and how it went.

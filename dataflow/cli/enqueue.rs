@@ -49,7 +49,8 @@ impl Enqueue {
                 .collect::<anyhow::Result<Vec<_>>>()?,
         };
         // An event that cannot be read waits in the low lane, where it is dead-lettered with its reason.
-        let lane = |payload: &[u8]| Upload::from_event(payload).map_or(Lane::Low, |it| config.lane(it.tier, it.mode));
+        let rules = config.lane_rules();
+        let lane = |payload: &[u8]| Upload::from_event(payload).map_or(Lane::Low, |it| rules.lane(it.tier, it.mode));
         let messages: Vec<(Lane, Vec<u8>)> = messages.into_iter().map(|payload| (lane(&payload), payload)).collect();
         let ids: Vec<UploadId> = messages
             .iter()

@@ -13,11 +13,13 @@ use super::{Common, show};
 #[derive(clap::Subcommand)]
 pub(super) enum Model {
     /// Show a checkpoint's dimensions, parameters and files, without loading it
+    #[command(after_help = "Examples:\n  tidemark model inspect /models/Qwen2-Audio-7B-Instruct")]
     Inspect {
         /// The checkpoint
         dir: PathBuf,
     },
     /// Compare every quantity, from log-mel to tokens, with the golden values beside a checkpoint; exits with 1 if one differs
+    #[command(after_help = "Examples:\n  tidemark model verify checkpoints/mine --audio clips/")]
     Verify {
         /// The checkpoint with expected.json, expected.safetensors and expected_tokens.json
         dir: PathBuf,

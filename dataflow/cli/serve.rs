@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::source::Source;
 use connectors::spool::Spool;
@@ -18,6 +18,7 @@ use tidemark::drain::{self, Signals};
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
 use tidemark::worker::Worker;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::{Common, start};
@@ -48,6 +49,11 @@ impl Serve {
         let source: Arc<dyn Source> = Arc::new(Spool::new(store.clone(), config.spool.lease_ms, now));
         let parts = start::parts(&config, Arc::clone(&source), &store, &models)?;
         let mut signals = Signals::listen()?;
+        // Bound before anything is pulled: a port that is taken must not cost an upload its lease.
+        let address = self.listen.unwrap_or(config.http.listen);
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (http.listen)"))?;
+        let address = listener.local_addr()?;
         let mut worker = Worker::start(&parts)?;
 
         let primary = Arc::clone(&models.primary);
@@ -56,8 +62,7 @@ impl Serve {
             true => health.check(),
             false => Err(format!("the model {} does not work; the log says why", primary.model())),
         });
-        let gateway = Gateway { metrics: Arc::clone(&parts.metrics), readiness };
-        let address = gateway.start(self.listen.unwrap_or(config.http.listen)).await?;
+        Gateway { metrics: Arc::clone(&parts.metrics), readiness }.start(listener);
         let fallback =
             if models.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
         tracing::info!(model = parts.primary.model(), fallback, %address, data = %common.data.display(), "serving");
@@ -77,10 +82,10 @@ impl Serve {
                 bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
             }
         }
-        drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        let given_back = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
         drop(end_export);
         let written = exporting.await??;
-        tracing::info!(rows = written.rows, files = written.files, "ended; nothing is in flight");
+        tracing::info!(given_back, rows = written.rows, files = written.files, "ended; nothing is in flight");
         store.close().await;
         Ok(ExitCode::SUCCESS)
     }

@@ -81,11 +81,9 @@ impl MetadataSchema {
             serde_json::from_str(answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
         leave_out_repeated(&mut value, &self.json);
         if let Err(error) = self.validator.validate(&value) {
-            return Err(format!(
-                "the answer breaks the schema {} at {:?}: {error}",
-                self.name,
-                error.instance_path().as_str()
-            ));
+            // Masked: what was answered must not reach a log.
+            let (name, at, error) = (&self.name, error.instance_path().as_str(), error.masked());
+            return Err(format!("the answer breaks the schema {name} at {at:?}: {error}"));
         }
         let Value::Object(mut object) = value else { return Err("the answer is no object".to_owned()) };
         Ok(self.fields().filter_map(|field| Some((field.to_owned(), object.remove(field)?))).collect())

@@ -10,7 +10,7 @@ use timely::dataflow::operators::vec::Map;
 use crate::bridge::{Link, bridge};
 use crate::commit::Ending;
 use crate::conclude::rejected;
-use crate::{Arm, Arrival, Finished, Flight, SharedClock, Ticket};
+use crate::{Arm, Arrival, Finished, Flight, InWork, SharedClock, Ticket};
 
 /// What to write for one arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ struct Candidate {
     event: Result<Arc<Upload>, InvalidEvent>,
     payload: Arc<[u8]>,
     ticket: Ticket,
+    delivered_at: UtcMicros,
 }
 
 impl Candidate {
@@ -54,10 +55,12 @@ impl Candidate {
 
 /// Admits arrivals.
 pub trait Admit<'scope> {
-    /// Gives the uploads to work on, the invalid ones as they end (dead-lettered, never tried), and the redelivered ones
+    /// Lets one delivery of each upload through at a time; further ones wait in `in_work` for that one's end. Gives the
+    /// uploads to work on, the invalid ones as they end (dead-lettered, never tried), and the redelivered ones
     /// that only want their acknowledgement. An event that cannot be read is admitted too, so that its redelivery is known.
     fn admit(
         self,
+        in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
     ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>);
@@ -66,13 +69,19 @@ pub trait Admit<'scope> {
 impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
     fn admit(
         self,
+        in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
     ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>) {
-        let candidates = self.map(|arrival| Candidate {
-            event: Upload::from_event(&arrival.payload).map(Arc::new),
-            payload: arrival.payload,
-            ticket: arrival.ticket,
+        let time = SharedClock::clone(&clock);
+        let candidates = self.flat_map(move |arrival| {
+            let candidate = Candidate {
+                event: Upload::from_event(&arrival.payload).map(Arc::new),
+                payload: arrival.payload,
+                ticket: arrival.ticket,
+                delivered_at: time.now(),
+            };
+            in_work.enter(candidate.upload_id(), &candidate.ticket).then_some(candidate)
         });
         let known = bridge(
             candidates,
@@ -101,7 +110,8 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
                 ticket: candidate.ticket,
                 arrived_at,
                 version,
-                deadline: arrived_at,
+                delivered_at: candidate.delivered_at,
+                deadline: candidate.delivered_at,
                 arm: Arc::clone(&no_arm),
                 round: 1,
                 attempts: Vec::new(),

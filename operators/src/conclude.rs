@@ -189,6 +189,7 @@ mod tests {
             payload: event.as_slice().into(),
             ticket: Ticket { delivery: 1, lane: Lane::Low, permit: Arc::new(()) },
             arrived_at: UtcMicros(0),
+            delivered_at: UtcMicros(0),
             version: 1,
             lane: Lane::Low,
             deadline: UtcMicros(1),

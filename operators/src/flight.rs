@@ -45,8 +45,10 @@ pub struct Flight {
     pub payload: Arc<[u8]>,
     /// The claim on the source.
     pub ticket: Ticket,
-    /// First admission.
+    /// First admission, of this or an earlier delivery.
     pub arrived_at: UtcMicros,
+    /// When this delivery came in.
+    pub delivered_at: UtcMicros,
     /// Of the outcome to come.
     pub version: u32,
     /// The priority it runs under.

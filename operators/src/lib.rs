@@ -18,6 +18,7 @@ mod clock;
 mod conclude;
 mod flight;
 mod hash;
+mod in_work;
 
 pub use ack::Acknowledge;
 pub use admit::{Admission, Admit, Admitted};
@@ -27,6 +28,7 @@ pub use commit::{Commit, Ending, Write};
 pub use conclude::{Conclusion, conclude};
 pub use fallback::Fallback;
 pub use flight::{Arrival, Finished, Flight, Ticket};
+pub use in_work::InWork;
 pub use infer::{Answer, Infer, Question};
 pub use partition::{LaneRules, Partition};
 pub use retry::{Retry, RetryPolicy};

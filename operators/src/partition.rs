@@ -37,8 +37,9 @@ impl LaneRules {
 
 /// Partitions uploads by priority.
 pub trait Partition {
-    /// Stamps each upload with its lane and its deadline, which is its arrival and the lane's promise. The lanes stay in
-    /// one stream: they share the model, which serves the earliest deadline first.
+    /// Stamps each upload with its lane and its deadline, which is its delivery and the lane's promise: were it the first
+    /// arrival, what is redriven or redelivered late would stand before everybody. The lanes stay in one stream: they share
+    /// the model, which serves the earliest deadline first.
     fn partition(self, rules: LaneRules) -> Self;
 }
 
@@ -46,7 +47,7 @@ impl<T: Timestamp> Partition for StreamVec<'_, T, Flight> {
     fn partition(self, rules: LaneRules) -> Self {
         self.map(move |mut flight| {
             flight.lane = rules.lane(flight.upload.tier, flight.upload.mode);
-            flight.deadline = flight.arrived_at.plus_ms(rules.slo_ms(flight.lane));
+            flight.deadline = flight.delivered_at.plus_ms(rules.slo_ms(flight.lane));
             flight
         })
     }

@@ -68,9 +68,9 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Why it was dead-lettered, as a type.
     pub error_type: Option<ErrorType>,
-    /// From arrival to the first call of a model.
+    /// From arrival to the first work of a model that answered, or to the end of the first call that failed.
     pub queued_ms: u64,
-    /// Spent in calls of models, all attempts together.
+    /// Models' work on answers, all attempts together.
     pub inference_ms: u64,
     /// From arrival to this outcome.
     pub total_ms: u64,

@@ -24,6 +24,8 @@ pub(crate) struct Durable {
     pub(crate) messages: BTreeMap<u64, Message>,
     admissions: BTreeMap<UploadId, UtcMicros>,
     outcomes: Vec<Outcome>,
+    /// The first upload that got a second outcome.
+    pub(crate) doubled: Option<UploadId>,
 }
 
 impl Durable {
@@ -47,6 +49,9 @@ impl Durable {
 
     pub(crate) fn commit(&mut self, (outcome, _, _): &Write, bug: Option<Bug>) {
         if bug == Some(Bug::NoUniqueKey) || self.outcome(&outcome.upload_id).is_none() {
+            if self.outcome(&outcome.upload_id).is_some() {
+                self.doubled.get_or_insert_with(|| outcome.upload_id.clone());
+            }
             self.outcomes.push(outcome.clone());
         }
     }

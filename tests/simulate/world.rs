@@ -1,6 +1,6 @@
 //! One run: a worker stepped by hand between a simulated source, store, model and fallback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,6 +111,7 @@ struct Process {
     waiting: DeadlineQueue<(u64, Question)>,
     /// The same requests in order of arrival: what the planted bug serves, and what the promise is checked against.
     line: Vec<(u64, Question)>,
+    asked: BTreeSet<records::UploadId>,
     model_is_busy: bool,
     in_flight: [Arc<AtomicUsize>; 2],
     events: BTreeMap<(u64, u64), Event>,
@@ -166,9 +167,12 @@ impl World {
             for _ in 0..=self.plan.below(3) {
                 process.worker.step();
             }
-            self.take_requests(&mut process);
+            self.take_requests(&mut process)?;
             self.serve_primary(&mut process)?;
             self.acknowledge(&mut process)?;
+            if let Some(id) = &self.durable.doubled {
+                return Err(format!("{id} has two outcomes"));
+            }
             self.check_frontier(&process)?;
             self.pass_time(&mut process);
         }
@@ -212,6 +216,7 @@ impl World {
             acknowledgements,
             waiting: DeadlineQueue::default(),
             line: Vec::new(),
+            asked: BTreeSet::new(),
             model_is_busy: false,
             in_flight: Default::default(),
             events: BTreeMap::new(),
@@ -252,7 +257,7 @@ impl World {
         Ok(())
     }
 
-    fn take_requests(&mut self, process: &mut Process) {
+    fn take_requests(&mut self, process: &mut Process) -> Result<(), String> {
         while let Ok((number, admission)) = process.admissions.requests.try_recv() {
             process.admitted.entry(admission.arrived_at).or_default().push(admission.upload_id.clone());
             let event = Event::Admit(number, admission, self.plan.fate());
@@ -266,6 +271,10 @@ impl World {
             self.schedule(process, event);
         }
         while let Ok((number, question)) = process.primary.requests.try_recv() {
+            let id = &question.upload.upload_id;
+            if !process.asked.insert(id.clone()) {
+                return Err(format!("the model is asked about {id} while it is asked already"));
+            }
             process.waiting.push(question.deadline, (number, question.clone()));
             process.line.push((number, question));
         }
@@ -274,6 +283,7 @@ impl World {
             self.summary.fallbacks += 1;
             self.schedule(process, Event::Answer(Line::Fallback, vec![request]));
         }
+        Ok(())
     }
 
     /// The model takes a batch when it is free. Promise 3: whoever is left waiting is due no sooner than whoever is taken.
@@ -390,7 +400,10 @@ impl World {
                     let model = question.arm.model.clone();
                     let answer = Answer { model, asked_at, answered_at: asked_at, result };
                     match line {
-                        Line::Primary => process.primary.answers.send((number, answer)),
+                        Line::Primary => {
+                            process.asked.remove(&question.upload.upload_id);
+                            process.primary.answers.send((number, answer))
+                        }
                         Line::Fallback => process.fallback.as_ref().expect("it asked").answers.send((number, answer)),
                     };
                 }

@@ -1,4 +1,4 @@
-//! What the OpenAI branch is told to do: the section `[openai]` of the configuration. The key is no part of it.
+//! What the OpenAI branch is told to do: the section `[fallback]` of the configuration. The key is no part of it.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,10 @@ impl Default for OpenAiOptions {
 
 impl OpenAiOptions {
     /// The price of the model, once everything else is known to be possible.
-    pub(super) fn check(&self) -> Result<Price, ModelError> {
+    ///
+    /// # Errors
+    /// A [`ModelError`] that names the option.
+    pub fn check(&self) -> Result<Price, ModelError> {
         let url = reqwest::Url::parse(&self.base_url);
         if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
             return Err(ModelError::OpenAi(format!("base_url {:?} is no http(s) address", self.base_url)));
