@@ -1,0 +1,224 @@
+//! The sections of the configuration, each key with its meaning and its default.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use models::local::Dtype;
+use records::{Mode, Tier};
+use serde::{Deserialize, Deserializer};
+
+/// `[model]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A Qwen2-Audio checkpoint in the hub's layout.
+    pub checkpoint: PathBuf,
+    /// `music-basic`, `music`, or a JSON Schema file.
+    pub schema: String,
+    /// What the model is asked.
+    pub prompt: String,
+    /// Below this confidence the fallback is asked; in [0, 1].
+    pub threshold: f64,
+    /// `auto` takes a GPU where there is one.
+    pub device: DeviceChoice,
+    /// Numbers to compute in.
+    pub precision: Dtype,
+    /// Clips that the model answers at once.
+    pub max_batch: NonZeroUsize,
+    /// Of longer audio, at most this many clips of 30 s, spread evenly, are described.
+    pub max_segments: NonZeroUsize,
+    /// Longer audio is dead-lettered.
+    pub longest_audio_s: u64,
+}
+
+const MAX_BATCH: NonZeroUsize = NonZeroUsize::new(8).expect("more than 0");
+const MAX_SEGMENTS: NonZeroUsize = NonZeroUsize::new(4).expect("more than 0");
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint: "tests/fixtures/qwen2_audio/tiny-a".into(),
+            schema: "music-basic".into(),
+            prompt: "Describe this audio as JSON.".into(),
+            threshold: 0.80,
+            device: DeviceChoice::Auto,
+            precision: Dtype::F32,
+            max_batch: MAX_BATCH,
+            max_segments: MAX_SEGMENTS,
+            longest_audio_s: 7200,
+        }
+    }
+}
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A GPU where there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU; an error where there is none.
+    Cuda,
+}
+
+/// `[lanes]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanesConfig {
+    /// Tiers of the high lane.
+    pub high_tiers: Vec<Tier>,
+    /// Modes of the high lane.
+    pub high_modes: Vec<Mode>,
+    /// The high lane.
+    #[serde(deserialize_with = "high_lane")]
+    pub high: LaneConfig,
+    /// The low lane.
+    #[serde(deserialize_with = "low_lane")]
+    pub low: LaneConfig,
+}
+
+pub(super) const HIGH: LaneConfig = LaneConfig { slo_ms: 1_000, max_in_flight: 64 };
+pub(super) const LOW: LaneConfig = LaneConfig { slo_ms: 600_000, max_in_flight: 256 };
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        Self { high_tiers: vec![Tier::Enterprise], high_modes: vec![Mode::Realtime], high: HIGH, low: LOW }
+    }
+}
+
+/// `[lanes.high]`, `[lanes.low]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneConfig {
+    /// From arrival to outcome.
+    pub slo_ms: u64,
+    /// Uploads pulled and not yet finished.
+    pub max_in_flight: usize,
+}
+
+impl LaneConfig {
+    /// Reads what a file sets, over the lane's own defaults.
+    fn over<'de, D: Deserializer<'de>>(self, file: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Set {
+            slo_ms: Option<u64>,
+            max_in_flight: Option<usize>,
+        }
+        let Set { slo_ms, max_in_flight } = Set::deserialize(file)?;
+        Ok(Self { slo_ms: slo_ms.unwrap_or(self.slo_ms), max_in_flight: max_in_flight.unwrap_or(self.max_in_flight) })
+    }
+}
+
+fn high_lane<'de, D: Deserializer<'de>>(file: D) -> Result<LaneConfig, D::Error> {
+    HIGH.over(file)
+}
+
+fn low_lane<'de, D: Deserializer<'de>>(file: D) -> Result<LaneConfig, D::Error> {
+    LOW.over(file)
+}
+
+/// `[experiment]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExperimentConfig {
+    /// Another salt draws anew.
+    pub salt: String,
+    /// What is drawn as one.
+    pub unit: UnitChoice,
+    /// The arms.
+    pub arms: Vec<ArmConfig>,
+}
+
+impl Default for ExperimentConfig {
+    fn default() -> Self {
+        let arm = |name: &str, weight| ArmConfig { name: name.into(), weight, prompt: None, threshold: None };
+        let arms = vec![arm("primary", 90), arm("experimental", 10)];
+        Self { salt: "tidemark".into(), unit: UnitChoice::Customer, arms }
+    }
+}
+
+/// What is drawn into an arm as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitChoice {
+    /// All uploads of a customer.
+    Customer,
+    /// Each upload.
+    Upload,
+}
+
+/// `[[experiment.arms]]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmConfig {
+    /// Its name in outcomes.
+    pub name: String,
+    /// Its share, relative to the other arms' weights.
+    pub weight: u32,
+    /// In place of the model's prompt.
+    pub prompt: Option<String>,
+    /// In place of the model's threshold.
+    pub threshold: Option<f64>,
+}
+
+/// `[retry]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// Failed attempts before the dead letter.
+    pub max_attempts: u32,
+    /// The pause after the first; it doubles with each.
+    pub base_ms: u64,
+    /// The longest pause.
+    pub max_ms: u64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self { max_attempts: 3, base_ms: 1_000, max_ms: 60_000 }
+    }
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// How long a worker that died keeps its uploads from others.
+    pub lease_ms: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { lease_ms: 30_000 }
+    }
+}
+
+/// `[parquet]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParquetConfig {
+    /// How often committed outcomes are written out.
+    pub interval_s: u64,
+}
+
+impl Default for ParquetConfig {
+    fn default() -> Self {
+        Self { interval_s: 30 }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// `/metrics`, `/healthz`, `/readyz`.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
