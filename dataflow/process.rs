@@ -14,9 +14,10 @@ use std::sync::mpsc::SyncSender;
 
 use operators::bridge::{Inlet, Link, intake};
 use operators::{
-    Acknowledge, Admission, Admit, Admitted, Answer, Arrival, Assign, Commit, Experiment, Fallback, InWork, Infer,
-    LaneRules, Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
+    Acknowledge, Admission, Admit, Answer, Arrival, Assign, Commit, Experiment, Fallback, InWork, Infer, LaneRules,
+    Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
 };
+use records::Admitted;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::core::{Concat, ConnectLoop, Enter, Feedback, Leave};
 use timely::dataflow::operators::probe::{Handle, Probe};

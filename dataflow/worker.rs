@@ -17,8 +17,8 @@ use connectors::store::Store;
 use futures::FutureExt;
 use models::{Annotator, Request};
 use operators::bridge::{Port, inlet, link};
-use operators::{Admission, Admitted, Answer, Question, Ticket, Write};
-use records::{ErrorType, Fault, Outcome, UtcMicros};
+use operators::{Admission, Answer, Question, Ticket, Write};
+use records::{Admitted, ErrorType, Fault, Outcome, UtcMicros};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use tokio::runtime::Handle;
@@ -189,11 +189,11 @@ fn admit(port: &Port<Admission, Admitted>, parts: &Parts, runtime: &Handle) {
             group.into_iter().map(|(number, a)| (number, (a.upload_id, a.lane, a.arrived_at))).unzip();
         let known = until_done(runtime, &parts.health, "write admissions", || parts.store.admit(&admissions));
         for ((number, known), (upload_id, lane, _)) in numbers.into_iter().zip(known).zip(&admissions) {
-            if known == connectors::store::Admitted::Finished {
+            if known == Admitted::Finished {
                 parts.metrics.redelivered(*lane);
                 tracing::info!(%upload_id, %lane, "has its outcome already: a redelivery is acknowledged");
             }
-            port.answers.send((number, known_as(known)));
+            port.answers.send((number, known));
         }
     }
 }
@@ -209,13 +209,6 @@ fn log(outcome: &Outcome) {
             let branch = outcome.branch.map_or("none", |branch| branch.as_str());
             tracing::info!(%upload_id, %lane, total_ms, attempts, branch, "completed");
         }
-    }
-}
-
-fn known_as(known: connectors::store::Admitted) -> Admitted {
-    match known {
-        connectors::store::Admitted::Open { arrived_at, version } => Admitted::Open { arrived_at, version },
-        connectors::store::Admitted::Finished => Admitted::Finished,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use records::{InvalidEvent, Lane, Upload, UploadId, UtcMicros};
+use records::{Admitted, InvalidEvent, Lane, Upload, UploadId, UtcMicros};
 use timely::dataflow::StreamVec;
 use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::vec::Map;
@@ -21,20 +21,6 @@ pub struct Admission {
     pub lane: Lane,
     /// Its arrival, where this is its first admission.
     pub arrived_at: UtcMicros,
-}
-
-/// What the store knows of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// It has no outcome; so it is worked on.
-    Open {
-        /// The first admission, of this or an earlier process.
-        arrived_at: UtcMicros,
-        /// Of the outcome to come: 1, and one more after each redrive.
-        version: u32,
-    },
-    /// It has its outcome: a redelivery.
-    Finished,
 }
 
 struct Candidate {

@@ -21,7 +21,7 @@ mod hash;
 mod in_work;
 
 pub use ack::Acknowledge;
-pub use admit::{Admission, Admit, Admitted};
+pub use admit::{Admission, Admit};
 pub use assign::{Arm, Assign, Experiment, Unit};
 pub use clock::{Clock, SharedClock};
 pub use commit::{Commit, Ending, Write};

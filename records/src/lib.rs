@@ -3,6 +3,7 @@
 //! Everything here is data. Money is integer micro-dollars, time is UTC microseconds, durations carry their unit in the
 //! field's name, and a value that breaks its type's rule cannot be built.
 
+mod admitted;
 mod annotation;
 mod attempt;
 mod columns;
@@ -12,6 +13,7 @@ mod time;
 mod units;
 mod upload;
 
+pub use admitted::Admitted;
 pub use annotation::{Annotation, Metadata};
 pub use attempt::Attempt;
 pub use columns::{outcome_batch, outcome_schema};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use operators::{Admission, Admitted, Write};
+use operators::{Admission, Write};
+use records::Admitted;
 use records::{Lane, Outcome, Upload, UploadId, UtcMicros};
 
 use crate::world::Bug;

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use models::queue::DeadlineQueue;
 use operators::bridge::{Port, Sender, inlet, link};
 use operators::{
-    Admission, Admitted, Answer, Arm, Arrival, Clock, Experiment, LaneRules, Question, RetryPolicy, Ticket, Unit, Write,
+    Admission, Answer, Arm, Arrival, Clock, Experiment, LaneRules, Question, RetryPolicy, Ticket, Unit, Write,
 };
-use records::{Annotation, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
+use records::{Admitted, Annotation, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
 use tidemark::process::{Rules, Seams, process};
 use timely::WorkerConfig;
 use timely::communication::Allocator;

@@ -1,24 +1,10 @@
 //! Admissions: when an upload first arrived, and which version of its outcome is due.
 
-use records::{Lane, UploadId, UtcMicros};
+use records::{Admitted, Lane, UploadId, UtcMicros};
 use sqlx::Row;
 
 use super::rows::{micros, moment};
 use super::{Store, StoreError, finish, list};
-
-/// What the store knows of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// It has no outcome; so it is worked on.
-    Open {
-        /// The first admission, of this or an earlier process.
-        arrived_at: UtcMicros,
-        /// Of the outcome to come: 1, and one more after each redrive.
-        version: u32,
-    },
-    /// It has its outcome: a redelivery.
-    Finished,
-}
 
 const ADMIT: &str = "INSERT INTO admissions (upload_id, lane, arrived_at)
     SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true

@@ -26,7 +26,6 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-pub use admissions::Admitted;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;
 pub(crate) use exports::Batch;

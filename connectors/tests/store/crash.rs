@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use arrow::array::AsArray;
 use connectors::parquet::ParquetExport;
-use connectors::store::{Admitted, Delivery, Store};
+use connectors::store::{Delivery, Store};
+use records::Admitted;
 use records::{Lane, Outcome, UploadId};
 
 use crate::export::{files, read};

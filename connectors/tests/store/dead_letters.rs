@@ -1,6 +1,7 @@
 //! Dead letters: shown, sent round again, purged.
 
-use connectors::store::{Admitted, Redriven, Store};
+use connectors::store::{Redriven, Store};
+use records::Admitted;
 use records::{Lane, Outcome};
 
 use crate::make::{START, completed, dead_lettered, id, payload};

@@ -10,8 +10,9 @@ mod open;
 mod outcomes;
 mod spool;
 
-use connectors::store::{Admitted, Store, Write};
+use connectors::store::{Store, Write};
 use make::{START, attempts, id, payload};
+use records::Admitted;
 use records::{Lane, Outcome, UploadId, UtcMicros};
 use tempfile::TempDir;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use connectors::store::{Admitted, Delivery, Lease, Pending, Redriven, Write};
+use connectors::store::{Delivery, Lease, Pending, Redriven, Write};
+use records::Admitted;
 use records::{Lane, Outcome, Status, UploadId, UtcMicros};
 
 struct Message {

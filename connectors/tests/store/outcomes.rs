@@ -1,6 +1,6 @@
 //! Admission and commit: one outcome for each version of an upload.
 
-use connectors::store::Admitted;
+use records::Admitted;
 use records::{Lane, Status};
 
 use crate::make::{START, attempts, completed, dead_lettered, id};
