@@ -20,6 +20,8 @@ pub use sections::{
     RetryConfig, SpoolConfig, UnitChoice,
 };
 
+const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,11 +123,6 @@ impl Config {
         if let Some(threshold) = thresholds.chain([self.model.threshold]).find(|it| !(0.0..=1.0).contains(it)) {
             return Err(format!("a threshold is a confidence in [0, 1], not {threshold}"));
         }
-        if self.model.max_segments > self.model.max_batch {
-            return Err(
-                "model.max_segments is above model.max_batch: a batch must hold all segments of an upload".into()
-            );
-        }
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment("").map(|_| ())
     }
@@ -187,6 +184,7 @@ impl Config {
             dtype: self.model.precision,
             schema,
             max_batch: self.model.max_batch,
+            kv_bytes: self.model.kv_memory_mb.map(|mb| mb.saturating_mul(MIB)),
             max_segments: self.model.max_segments,
             longest_audio: Duration::from_secs(self.model.longest_audio_s),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -222,7 +220,6 @@ mod tests {
             ("[model]\ndevice = \"tpu\"", "tpu"),
             ("[lanes]\nhigh_tiers = [\"gold\"]", "gold"),
             ("[lanes.high]\nslo = 1000", "slo"),
-            ("[model]\nmax_segments = 9", "model.max_segments"),
             ("[fallback]\nmodel = \"gpt-9\"", "fallback: "),
             ("[[experiment.arms]]\nname = \"a\"\nweight = 0", "experiment.arms"),
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),

@@ -26,6 +26,9 @@ pub struct ModelConfig {
     pub precision: Dtype,
     /// Clips that the model answers at once.
     pub max_batch: NonZeroUsize,
+    /// The most memory for keys and values, in MiB; without it, what `max_batch` of the longest clips and answers need, but
+    /// at most half of the memory that is free.
+    pub kv_memory_mb: Option<NonZeroUsize>,
     /// Of longer audio, at most this many clips of 30 s, spread evenly, are described.
     pub max_segments: NonZeroUsize,
     /// Longer audio is dead-lettered.
@@ -45,6 +48,7 @@ impl Default for ModelConfig {
             device: DeviceChoice::Auto,
             precision: Dtype::F32,
             max_batch: MAX_BATCH,
+            kv_memory_mb: None,
             max_segments: MAX_SEGMENTS,
             longest_audio_s: 7200,
         }

@@ -2,30 +2,67 @@
 
 use std::sync::Arc;
 
+use toktrie::SimpleVob;
+
 use crate::ModelError;
 
-/// Steers one row of a batch: it is shown the model's view of the next token and decides.
+/// A token that the model chose, and how much it thought of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chosen {
+    /// The likeliest of the allowed tokens, the first of equals.
+    pub token: u32,
+    /// Its natural log-probability among the whole vocabulary.
+    pub log_prob: f32,
+    /// The probability of all allowed tokens together.
+    pub mass: f64,
+    /// The token's part of it.
+    pub share: f64,
+}
+
+/// Steers one answer: says which tokens may come next, and is told which did.
 pub trait TokenChooser: Send {
-    /// Chooses the next token from `log_probs`: (vocab,), natural log-probabilities, free of NaN. `None` = the answer is
-    /// complete; a token is not asked for again.
+    /// Tokens that come next whatever the model thinks, so that it is not asked: they are part of the answer, and taken.
     ///
     /// # Errors
-    /// A [`ModelError`] ends this row and no other.
-    fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError>;
-
-    /// Whether the answer needs no further token, known before the model has run for it: saves that step.
-    fn is_complete(&self) -> bool {
-        false
+    /// A [`ModelError`] ends this answer and no other; so it does below.
+    fn forced(&mut self) -> Result<Vec<u32>, ModelError> {
+        Ok(Vec::new())
     }
+
+    /// Which tokens the model may choose from: a bit for each; `None` = any. It is asked while the model runs.
+    fn allowed(&mut self) -> Result<Option<SimpleVob>, ModelError> {
+        Ok(None)
+    }
+
+    /// Takes the model's choice: the answer's next token, or `None` where the choice ended the answer.
+    fn take(&mut self, chosen: &Chosen) -> Result<Option<u32>, ModelError>;
+
+    /// Whether the answer needs no further token.
+    fn is_complete(&self) -> bool;
+
+    /// The most tokens that may still come.
+    fn most_tokens(&self) -> usize;
 }
 
 impl<C: TokenChooser + ?Sized> TokenChooser for Box<C> {
-    fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError> {
-        (**self).choose(log_probs)
+    fn forced(&mut self) -> Result<Vec<u32>, ModelError> {
+        (**self).forced()
+    }
+
+    fn allowed(&mut self) -> Result<Option<SimpleVob>, ModelError> {
+        (**self).allowed()
+    }
+
+    fn take(&mut self, chosen: &Chosen) -> Result<Option<u32>, ModelError> {
+        (**self).take(chosen)
     }
 
     fn is_complete(&self) -> bool {
         (**self).is_complete()
+    }
+
+    fn most_tokens(&self) -> usize {
+        (**self).most_tokens()
     }
 }
 
@@ -39,33 +76,31 @@ pub struct Greedy {
 }
 
 impl TokenChooser for Greedy {
-    fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError> {
-        if self.is_complete() {
-            return Ok(None);
-        }
-        let best = likeliest(log_probs);
-        if best.is_some_and(|token| self.eos.contains(&token)) {
-            self.max_new_tokens = 0;
-            return Ok(None);
-        }
-        self.max_new_tokens -= 1;
-        Ok(best)
+    fn take(&mut self, chosen: &Chosen) -> Result<Option<u32>, ModelError> {
+        let ended = self.eos.contains(&chosen.token);
+        self.max_new_tokens = if ended { 0 } else { self.max_new_tokens.saturating_sub(1) };
+        Ok((!ended).then_some(chosen.token))
     }
 
     fn is_complete(&self) -> bool {
         self.max_new_tokens == 0
     }
+
+    fn most_tokens(&self) -> usize {
+        self.max_new_tokens
+    }
 }
 
-/// The token of the largest log-probability, the first of equals; `None` for an empty vocabulary.
-fn likeliest(log_probs: &[f32]) -> Option<u32> {
-    let mut best: Option<(u32, f32)> = None;
-    for (token, &log_prob) in (0u32..).zip(log_probs) {
-        if best.is_none_or(|(_, most)| log_prob > most) {
-            best = Some((token, log_prob));
-        }
-    }
-    best.map(|(token, _)| token)
+/// The choice among `allowed` of a model that thinks `log_probs`, worked out number by number.
+#[cfg(test)]
+pub(crate) fn choice(log_probs: &[f32], allowed: Option<&SimpleVob>) -> Option<Chosen> {
+    let is_allowed = |token: &u32| allowed.is_none_or(|allowed| allowed.is_allowed(*token));
+    let candidates = || (0u32..).zip(log_probs).filter(|(token, _)| is_allowed(token)).map(|(t, &p)| (t, f64::from(p)));
+    let (token, most) = candidates().reduce(|best, other| if other.1 > best.1 { other } else { best })?;
+    // As one of equals where all are impossible.
+    let relative = |log_prob: f64| if log_prob == most { 1.0 } else { (log_prob - most).exp() };
+    let total: f64 = candidates().map(|(_, log_prob)| relative(log_prob)).sum();
+    Some(Chosen { token, log_prob: most as f32, mass: (most.exp() * total).min(1.0), share: total.recip() })
 }
 
 #[cfg(test)]
@@ -73,16 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn greedy_takes_the_first_of_equals_and_stops_at_eos_and_at_its_limit() {
+    fn greedy_stops_at_eos_and_at_its_limit() {
+        let chosen = |token| Chosen { token, log_prob: -1.0, mass: 1.0, share: 0.4 };
         let mut chooser = Greedy { eos: Arc::new([2]), max_new_tokens: 2 };
-        assert_eq!(chooser.choose(&[-1.0, -0.5, -2.0, -0.5]).expect("chooses"), Some(1));
-        assert!(!chooser.is_complete());
-        assert_eq!(chooser.choose(&[-1.0, -2.0, -3.0]).expect("chooses"), Some(0));
+        assert_eq!(chooser.take(&chosen(1)).expect("takes"), Some(1));
+        assert_eq!((chooser.is_complete(), chooser.most_tokens()), (false, 1));
+        assert_eq!(chooser.take(&chosen(0)).expect("takes"), Some(0));
         assert!(chooser.is_complete());
-        assert_eq!(chooser.choose(&[0.0]).expect("chooses"), None);
 
         let mut chooser = Greedy { eos: Arc::new([2]), max_new_tokens: 2 };
-        assert_eq!(chooser.choose(&[-3.0, -3.0, -0.1]).expect("chooses"), None);
+        assert_eq!(chooser.take(&chosen(2)).expect("takes"), None);
         assert!(chooser.is_complete());
     }
 }

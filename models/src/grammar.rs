@@ -11,13 +11,14 @@ use toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use crate::confidence::Choice;
 use crate::qwen2_audio::ChatTokenizer;
 use crate::schema::MetadataSchema;
-use crate::{ModelError, TokenChooser};
+use crate::{Chosen, ModelError, TokenChooser};
 
 /// The answers of a schema in the tokens of one checkpoint: compact JSON, fields in the schema's order, no control
 /// characters. Built once; each answer has a [`GrammarChooser`] of its own.
 pub struct AnswerGrammar {
     start: Matcher,
     vocabulary: TokEnv,
+    most_bytes: usize,
 }
 
 impl AnswerGrammar {
@@ -49,7 +50,7 @@ impl AnswerGrammar {
             return Err(unusable(error));
         }
         match start.grammar_warnings().as_slice() {
-            [] => Ok(Self { start, vocabulary }),
+            [] => Ok(Self { start, vocabulary, most_bytes: schema.longest_answer() }),
             warnings => Err(unusable(warnings.join("; "))),
         }
     }
@@ -61,6 +62,8 @@ impl AnswerGrammar {
             vocabulary: Arc::clone(&self.vocabulary),
             answer: Vec::new(),
             choices: Vec::new(),
+            allowed: 0,
+            most_bytes: self.most_bytes,
         }
     }
 }
@@ -71,6 +74,9 @@ pub struct GrammarChooser {
     vocabulary: TokEnv,
     answer: Vec<u8>,
     choices: Vec<Choice>,
+    /// Tokens that the model chooses from.
+    allowed: usize,
+    most_bytes: usize,
 }
 
 impl GrammarChooser {
@@ -84,48 +90,52 @@ impl GrammarChooser {
         }
         Ok((String::from_utf8(self.answer).map_err(grammar_error)?, self.choices))
     }
+
+    fn write(&mut self, token: u32) {
+        self.answer.extend_from_slice(self.vocabulary.tok_trie().token(token));
+    }
 }
 
 impl TokenChooser for GrammarChooser {
-    fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError> {
-        if self.is_complete() {
-            return Ok(None);
+    fn forced(&mut self) -> Result<Vec<u32>, ModelError> {
+        let tokens = self.matcher.consume_ff_tokens();
+        match self.matcher.get_error() {
+            Some(error) => Err(ModelError::Grammar(error)),
+            None => {
+                tokens.iter().for_each(|&token| self.write(token));
+                Ok(tokens)
+            }
         }
+    }
+
+    fn allowed(&mut self) -> Result<Option<SimpleVob>, ModelError> {
         let allowed = self.matcher.compute_mask().map_err(grammar_error)?;
-        let Some(Chosen { token, count, mass, share }) = likeliest(log_probs, &allowed) else {
-            return Err(ModelError::Grammar("the grammar allows no token of the model".into()));
-        };
-        self.matcher.consume_token(token).map_err(grammar_error)?;
-        let start = self.answer.len();
-        self.answer.extend_from_slice(self.vocabulary.tok_trie().token(token));
-        if count > 1 {
-            self.choices.push(Choice { bytes: start..self.answer.len(), mass, share });
+        self.allowed = allowed.num_set();
+        match self.allowed {
+            0 => Err(ModelError::Grammar("the grammar allows no token of the model".into())),
+            _ => Ok(Some(allowed)),
         }
-        Ok(Some(token))
+    }
+
+    fn take(&mut self, chosen: &Chosen) -> Result<Option<u32>, ModelError> {
+        self.matcher.consume_token(chosen.token).map_err(grammar_error)?;
+        let start = self.answer.len();
+        self.write(chosen.token);
+        if self.allowed > 1 {
+            self.choices.push(Choice { bytes: start..self.answer.len(), mass: chosen.mass, share: chosen.share });
+        }
+        Ok(Some(chosen.token))
     }
 
     /// Known as soon as nothing more can follow, so no step is spent on the end-of-text token.
     fn is_complete(&self) -> bool {
         self.matcher.is_stopped() && !self.matcher.is_error()
     }
-}
 
-struct Chosen {
-    token: u32,
-    count: usize,
-    mass: f64,
-    share: f64,
-}
-
-/// The allowed token of the largest log-probability, the first of equals.
-fn likeliest(log_probs: &[f32], allowed: &SimpleVob) -> Option<Chosen> {
-    let candidates = || allowed.iter().filter_map(|token| Some((token, f64::from(*log_probs.get(token as usize)?))));
-    let (token, most) = candidates().reduce(|best, other| if other.1 > best.1 { other } else { best })?;
-    // Relative to the likeliest, so that a tiny mass does not become 0/0; as one of equals where all are impossible.
-    let relative = |log_prob: f64| if log_prob == most { 1.0 } else { (log_prob - most).exp() };
-    let sum = |(count, total), (_, log_prob)| (count + 1, total + relative(log_prob));
-    let (count, total) = candidates().fold((0, 0.0), sum);
-    Some(Chosen { token, count, mass: (most.exp() * total).min(1.0), share: total.recip() })
+    /// No token of an answer is without a byte.
+    fn most_tokens(&self) -> usize {
+        self.most_bytes.saturating_sub(self.answer.len())
+    }
 }
 
 fn grammar_error(error: impl std::fmt::Display) -> ModelError {
@@ -195,6 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::chooser::choice;
     use crate::confidence::{by_field, overall};
     use crate::qwen2_audio::{Config, fixture};
 
@@ -211,11 +222,22 @@ mod tests {
         AnswerGrammar::new(schema, &tokenizer, VOCAB, &config.eos_token_ids).expect("a grammar")
     }
 
+    /// The next tokens: those that are forced, else the model's choice; `None` at the end.
+    fn step(chooser: &mut GrammarChooser, mut think: impl FnMut(&[u8]) -> Vec<f32>) -> Option<Vec<u32>> {
+        let forced = chooser.forced().expect("a grammar");
+        if !forced.is_empty() || chooser.is_complete() {
+            return (!forced.is_empty()).then_some(forced);
+        }
+        let allowed = chooser.allowed().expect("a grammar");
+        let chosen = choice(&think(&chooser.answer), allowed.as_ref()).expect("a token is allowed");
+        chooser.take(&chosen).expect("takes").map(|token| vec![token])
+    }
+
     /// The whole answer of a model whose log-probabilities after the bytes so far are `think`, and its tokens.
     fn answer(grammar: &AnswerGrammar, mut think: impl FnMut(&[u8]) -> Vec<f32>) -> (String, Vec<Choice>, Vec<u32>) {
         let (mut chooser, mut tokens) = (grammar.chooser(), Vec::new());
-        while !chooser.is_complete() {
-            tokens.push(chooser.choose(&think(&chooser.answer)).expect("chooses").expect("a token"));
+        while let Some(next) = step(&mut chooser, &mut think) {
+            tokens.extend(next);
         }
         let (answer, choices) = chooser.into_answer().expect("finished");
         (answer, choices, tokens)
@@ -321,11 +343,26 @@ mod tests {
         let log_probs = vec![-6.0; VOCAB];
         while !chooser.is_complete() {
             assert_ne!(chooser.answer.last(), Some(&b'}'));
-            chooser.choose(&log_probs).expect("chooses").expect("a token");
+            step(&mut chooser, |_| log_probs.clone()).expect("tokens");
         }
         assert_eq!(chooser.answer.last(), Some(&b'}'));
-        assert_eq!(chooser.choose(&log_probs).expect("chooses"), None);
+        assert_eq!(step(&mut chooser, |_| log_probs.clone()), None);
         grammar.chooser().into_answer().expect_err("an answer that was not begun is not finished");
+    }
+
+    #[test]
+    fn what_the_schema_leaves_no_choice_about_is_forced_and_counts_for_nothing() {
+        let grammar = grammar(&schema("music-basic"), "tiny-a");
+        let mut chooser = grammar.chooser();
+        let most = chooser.most_tokens();
+        let forced = chooser.forced().expect("a grammar");
+        let text: Vec<u8> =
+            forced.iter().flat_map(|&token| grammar.vocabulary.tok_trie().token(token)).copied().collect();
+        assert!(text.starts_with(br#"{"genre"#) && forced.len() > 1, "{text:?}");
+        assert_eq!((&chooser.answer, chooser.choices.len()), (&text, 0));
+        assert_eq!(chooser.most_tokens(), most - text.len());
+        assert!(chooser.forced().expect("a grammar").is_empty());
+        assert!(chooser.allowed().expect("a grammar").is_some_and(|allowed| allowed.num_set() > 1));
     }
 
     #[test]

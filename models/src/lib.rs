@@ -4,13 +4,14 @@
 mod chooser;
 mod error;
 
-pub use chooser::{Greedy, TokenChooser};
+pub use chooser::{Chosen, Greedy, TokenChooser};
 pub use error::ModelError;
 
 pub mod audio;
 pub mod breaker;
 pub mod calibration;
 pub mod confidence;
+pub mod engine;
 pub mod grammar;
 pub mod local;
 pub mod openai;

@@ -1,10 +1,10 @@
-//! The self-hosted model: Qwen2-Audio on a thread of its own, which answers what waits in batches.
+//! The self-hosted model: Qwen2-Audio on a thread of its own, behind an [engine](crate::engine).
 //!
 //! A request is first heard (decoded, cut into segments of 30 s, turned into spectrograms) on one of a few threads, then
-//! answered on the model's thread, which takes as many heard rows as fit into a batch whenever it is free. Both lines go by
-//! deadline, so an urgent request overtakes all others but those in work. A caller that is gone is not worked for.
+//! answered on the engine's thread, where a row for each segment joins those in work as soon as there is room. Both lines
+//! go by deadline, and an urgent request takes the place of a patient one in work. A caller that is gone is not worked for.
 
-mod describe;
+mod answer;
 mod desk;
 mod merge;
 
@@ -23,11 +23,12 @@ use tokio::sync::oneshot;
 
 use crate::audio::{self, LogMel};
 use crate::calibration::Calibration;
-use crate::grammar::AnswerGrammar;
+use crate::engine::{Engine, generate};
+use crate::grammar::{AnswerGrammar, GrammarChooser};
 use crate::qwen2_audio::{Qwen2Audio, Row};
 use crate::schema::MetadataSchema;
 use crate::{Annotator, Greedy, ModelError, Request};
-use describe::Describer;
+use answer::Describer;
 use desk::{Desk, Heard, Job};
 
 /// The time of day, handed in.
@@ -73,7 +74,9 @@ pub struct LocalOptions {
     pub schema: Arc<MetadataSchema>,
     /// Rows that are answered together; a row is a segment of up to 30 s.
     pub max_batch: NonZeroUsize,
-    /// Segments of an upload that are heard, spread evenly over it. A batch must hold them all.
+    /// The most memory for keys and values; `None`: what the longest rows need, but at most half of what is free.
+    pub kv_bytes: Option<NonZeroUsize>,
+    /// Segments of an upload that are heard, spread evenly over it.
     pub max_segments: NonZeroUsize,
     /// The longest upload that is taken.
     pub longest_audio: Duration,
@@ -81,7 +84,7 @@ pub struct LocalOptions {
     pub threads: NonZeroUsize,
 }
 
-/// A self-hosted model that runs. Dropped, it ends its threads, a batch in work first.
+/// A self-hosted model that runs. Dropped, it ends its threads, a step in work first.
 pub struct LocalModel {
     name: String,
     desk: Arc<Desk>,
@@ -92,8 +95,8 @@ pub struct LocalModel {
 
 /// Makes rows of a request's audio, on any of the hearing threads.
 type Hear = dyn Fn(&Request) -> Result<Vec<Row>, Fault> + Send + Sync;
-/// Answers requests of some rows each, on the model's thread.
-type Answer = dyn FnMut(Vec<Vec<Row>>) -> Vec<Result<Annotation, Fault>> + Send;
+/// Takes heard requests from the desk and answers them, on the engine's thread, until the desk is closed.
+type Answer = dyn FnOnce(&Desk) + Send;
 
 impl LocalModel {
     /// Starts the model; its confidence is calibrated where `calibration.json` lies beside the weights, and else the raw,
@@ -129,11 +132,6 @@ impl LocalModel {
     /// Where the system starts no further thread.
     pub fn start_raw(options: LocalOptions, clock: Clock) -> Result<Self, ModelError> {
         let LocalOptions { checkpoint, schema, max_batch, max_segments, longest_audio, threads, .. } = options;
-        if max_segments > max_batch {
-            let reason =
-                format!("max_segments is {max_segments}, and max_batch only {max_batch}: a batch must hold them");
-            return Err(ModelError::invalid(&checkpoint, reason));
-        }
         let device = match options.device {
             Device::Cpu => tch::Device::Cpu,
             Device::Cuda if tch::Cuda::is_available() => tch::Device::Cuda(0),
@@ -150,10 +148,12 @@ impl LocalModel {
         let vocab_size = model.config().text_config.vocab_size;
         let grammar = AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &model.eos_token_ids())?;
         let log_mel = LogMel::new(model.num_mel_bins());
-        rehearse(&model, &log_mel, &schema).map_err(|error| match error {
+        let unusable = |error| match error {
             ModelError::Request(reason) => ModelError::invalid(&checkpoint, reason),
             error => error,
-        })?;
+        };
+        let longest = rehearse(&model, &log_mel, &schema).map_err(unusable)?;
+        let kv_bytes = kv_bytes(&model, longest, (max_batch.get(), options.kv_bytes)).map_err(unusable)?;
         let folder = || checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy().into_owned();
         let name = options.name.unwrap_or_else(folder);
         let hear = move |request: &Request| {
@@ -164,14 +164,19 @@ impl LocalModel {
             let segments = audio::spread(&request.audio, longest_audio, max_segments)?;
             Ok(segments.into_iter().map(row).collect())
         };
-        let describer = Describer { model, grammar, schema, name: name.clone(), clock };
-        let answer = move |requests: Vec<Vec<Row>>| describer.describe(requests);
+        let describer = Describer { model, grammar, schema, name: name.clone(), clock, most_rows: max_batch.get() };
+        // The cache is the engine thread's, so whether there is memory for it is asked once before.
+        describer.engine(kv_bytes).map(drop)?;
+        let answer = move |desk: &Desk| match describer.engine(kv_bytes) {
+            Ok(engine) => describer.answer(desk, engine),
+            Err(error) => tracing::error!(%error, "the engine does not start"),
+        };
         Ok(Self::run(name, max_batch, threads, Arc::new(hear), Box::new(answer)))
     }
 
     /// Starts the threads that hear and answer.
     fn run(name: String, max_batch: NonZeroUsize, hearers: NonZeroUsize, hear: Arc<Hear>, answer: Box<Answer>) -> Self {
-        let desk = Arc::new(Desk::new(max_batch.get()));
+        let desk = Arc::new(Desk::new(2 * max_batch.get()));
         let start = |name: String, work: Box<dyn FnOnce() + Send>| {
             Builder::new().name(name).spawn(work).expect("without threads nothing can work")
         };
@@ -180,12 +185,13 @@ impl LocalModel {
             start(format!("hear-{n}"), Box::new(move || hear_all(&desk, &*hear)))
         };
         let mut threads: Vec<_> = (0..hearers.get()).map(hearer).collect();
-        let of_model = Arc::clone(&desk);
-        threads.push(start("model".into(), Box::new(move || answer_all(&of_model, answer))));
+        let of_engine = Arc::clone(&desk);
+        threads.push(start("engine".into(), Box::new(move || answer_all(&of_engine, answer))));
         Self { name, desk, threads, calibration: None }
     }
 
-    /// Whether requests are still answered: not, once the model's thread has ended in a panic.
+    /// Whether requests are still answered: not, once the engine's thread has ended, in a panic
+    /// or because the device works no longer.
     pub fn is_healthy(&self) -> bool {
         !self.desk.is_closed()
     }
@@ -201,7 +207,7 @@ impl Annotator for LocalModel {
             let (reply, answer) = oneshot::channel();
             self.desk.ask(Job { request, reply });
             let stopped = |_| {
-                let message = format!("the model {} stopped in a panic: restart the process", self.name);
+                let message = format!("the model {} has stopped, the log says why: restart the process", self.name);
                 Err(Fault::retryable(ErrorType::Model, message))
             };
             let answer = answer.await.unwrap_or_else(stopped)?;
@@ -237,8 +243,8 @@ fn hear_all(desk: &Desk, hear: &Hear) {
     }
 }
 
-/// Answers batches until the desk is closed; and closes it when it ends, in a panic too, so that nobody waits for it.
-fn answer_all(desk: &Desk, mut answer: Box<Answer>) {
+/// Answers until the desk is closed; and closes it when it ends, in a panic too, so that nobody waits for it.
+fn answer_all(desk: &Desk, answer: Box<Answer>) {
     struct Closing<'a>(&'a Desk);
     impl Drop for Closing<'_> {
         fn drop(&mut self) {
@@ -246,19 +252,15 @@ fn answer_all(desk: &Desk, mut answer: Box<Answer>) {
         }
     }
     let _closing = Closing(desk);
-    while let Some(batch) = desk.next_batch() {
-        let (jobs, rows): (Vec<_>, Vec<_>) = batch.into_iter().map(|heard| (heard.job, heard.rows)).unzip();
-        for (job, result) in jobs.into_iter().zip(answer(rows)) {
-            job.end(result);
-        }
-    }
+    answer(desk);
 }
 
-/// Runs the model on 30 s of silence, once to read it and once to go on.
+/// Runs the model on 30 s of silence, once to read it and once to go on: how many tokens such a clip and the longest
+/// answer have.
 ///
 /// # Errors
-/// [`ModelError::Request`] where such a clip and the longest answer do not fit; [`ModelError::Torch`] for want of memory.
-fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Result<(), ModelError> {
+/// [`ModelError::Request`] where they do not fit; [`ModelError::Torch`] for want of memory.
+fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Result<usize, ModelError> {
     let row = Row { mels: vec![log_mel.mel(&vec![0.0; audio::LONGEST_SEGMENT])], question: "".into() };
     let prompt = model.prompt(&row.mels, &row.question)?.ids.len();
     let (answer, fit) = (schema.longest_answer(), model.config().text_config.max_position_embeddings);
@@ -268,8 +270,41 @@ fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Re
             format!("{fit} tokens fit, but a prompt takes {prompt} and an answer of the schema {name} up to {answer}");
         return Err(ModelError::Request(reason));
     }
-    let mut twice = [Greedy { eos: [].into(), max_new_tokens: 2 }];
-    model.generate(&[row], &mut twice).into_iter().try_for_each(|answer| answer.map(|_| ()))
+    let twice = vec![Greedy { eos: [].into(), max_new_tokens: 2 }];
+    generate(model, &[row], twice).into_iter().try_for_each(|answer| answer.map(|_| ()))?;
+    Ok(prompt + answer)
+}
+
+/// Tokens of a question that memory is set aside for; a longer one takes a larger slot.
+const QUESTION: usize = 128;
+
+/// Memory for keys and values: of rows of the longest clip and answer, as many as run at once, and one more, for what is
+/// longer; less where it is given or where less is free.
+///
+/// # Errors
+/// [`ModelError::Request`] where that holds not one such row.
+fn kv_bytes(
+    model: &Qwen2Audio,
+    longest: usize,
+    (rows, given): (usize, Option<NonZeroUsize>),
+) -> Result<usize, ModelError> {
+    let fit = model.config().text_config.max_position_embeddings;
+    let row = (longest + QUESTION).min(fit);
+    let needed = |rows| Engine::<GrammarChooser>::bytes(model, std::iter::repeat_n(row, rows));
+    let most = given.map(NonZeroUsize::get).or_else(half_of_free_memory).unwrap_or(usize::MAX);
+    let (wanted, least) = (needed(rows + 1)?, needed(1)?);
+    if most < least {
+        let reason = format!("keys and values of one row take {least} bytes, and they may have {most}");
+        return Err(ModelError::Request(reason));
+    }
+    Ok(wanted.min(most))
+}
+
+/// Half of the memory that the system says is free, in bytes; `None` where it says nothing.
+fn half_of_free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kilobytes| kilobytes * 1024 / 2)
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 use crate::audio::{self, AudioError, LogMel};
+use crate::engine::generate;
 use crate::qwen2_audio::{Generated, Mel, Qwen2Audio, Row};
-use crate::{Greedy, ModelError, TokenChooser};
+use crate::{Greedy, ModelError};
 use golden::{Case, Golden};
 
 /// Largest difference of a log-mel value.
@@ -197,16 +198,14 @@ fn compare_case(
     let frames = mels.iter().zip(&case.mel_frames).filter(|(mel, expected)| mel.frames != **expected).count();
     report.add(format!("{name}.mel_frames (differing)"), frames as f64, 0.0);
     let projected = model.project(&model.encode(&mels)?)?;
-    let (logits, _) = model.prefill(&prompts.iter().collect::<Vec<_>>(), &projected)?;
+    let logits = model.first_logits(&prompts, &projected)?;
     let quantity = format!("{name}.first_logits");
     let expected = golden.tensor(&quantity)?;
     report.add(quantity, relative_difference(&logits, &expected)?, RELATIVE);
 
-    let greedy = |tokens: &Vec<u32>| {
-        Box::new(Greedy { eos: Arc::new([]), max_new_tokens: tokens.len() }) as Box<dyn TokenChooser>
-    };
-    let mut choosers: Vec<_> = case.generated.iter().map(greedy).collect();
-    let answers = model.generate(&rows, &mut choosers).into_iter().collect::<Result<Vec<Generated>, _>>()?;
+    let greedy = |tokens: &Vec<u32>| Greedy { eos: Arc::new([]), max_new_tokens: tokens.len() };
+    let choosers = case.generated.iter().map(greedy).collect();
+    let answers = generate(model, &rows, choosers).into_iter().collect::<Result<Vec<Generated>, _>>()?;
     let pairs = || answers.iter().zip(&case.generated);
     let tokens = pairs().map(|(answer, expected)| differing(&answer.tokens, expected)).sum();
     report.add(format!("{name}.generated (differing)"), tokens, 0.0);

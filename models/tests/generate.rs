@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use models::engine::generate;
 use models::qwen2_audio::{Generated, Mel, Qwen2Audio, Row};
-use models::{Greedy, ModelError, TokenChooser};
+use models::{Chosen, Greedy, ModelError, TokenChooser};
 use safetensors::SafeTensors;
 use tch::{Device, Kind};
 
@@ -47,7 +48,7 @@ fn greedy(max_new_tokens: usize) -> Box<dyn TokenChooser> {
 }
 
 fn alone(model: &Qwen2Audio, row: &Row, tokens: usize) -> Generated {
-    let mut answers = model.generate(std::slice::from_ref(row), &mut [greedy(tokens)]);
+    let mut answers = generate(model, std::slice::from_ref(row), vec![greedy(tokens)]);
     answers.remove(0).expect("an answer")
 }
 
@@ -68,9 +69,9 @@ fn rows_of_other_lengths_questions_and_clips_are_answered_as_if_alone() {
             row(vec![chord()], "A much longer question, which asks for many things at once: genre, key and tempo."),
             row(vec![mel("stereo_44k_2s", 200)], ""),
         ];
-        // Each row is done at another time, so the batch shrinks while it runs; 140 tokens make the cache grow.
+        // Each row is done at another time, so the batch shrinks while it runs.
         let lengths = [5, 140, 1, 20];
-        let answers = model.generate(&rows, &mut lengths.map(greedy));
+        let answers = generate(&model, &rows, lengths.map(greedy).into());
         for ((answer, row), length) in answers.iter().zip(&rows).zip(lengths) {
             let answer = answer.as_ref().expect("an answer");
             assert_eq!(answer.tokens.len(), length);
@@ -81,16 +82,25 @@ fn rows_of_other_lengths_questions_and_clips_are_answered_as_if_alone() {
 
 #[test]
 fn a_row_that_cannot_be_answered_fails_alone() {
-    struct Failing;
-    impl TokenChooser for Failing {
-        fn choose(&mut self, _: &[f32]) -> Result<Option<u32>, ModelError> {
-            Err(ModelError::Grammar("no token fits".into()))
-        }
+    /// Takes nothing, or what is no token, or panics.
+    enum Broken {
+        Fails,
+        Outside,
+        Panics,
     }
-    struct Outside;
-    impl TokenChooser for Outside {
-        fn choose(&mut self, log_probs: &[f32]) -> Result<Option<u32>, ModelError> {
-            Ok(Some(log_probs.len() as u32))
+    impl TokenChooser for Broken {
+        fn take(&mut self, _: &Chosen) -> Result<Option<u32>, ModelError> {
+            match self {
+                Self::Fails => Err(ModelError::Grammar("no token fits".into())),
+                Self::Outside => Ok(Some(448)),
+                Self::Panics => panic!("a broken invariant"),
+            }
+        }
+        fn is_complete(&self) -> bool {
+            false
+        }
+        fn most_tokens(&self) -> usize {
+            8
         }
     }
     let model = model("tiny-a");
@@ -109,17 +119,19 @@ fn a_row_that_cannot_be_answered_fails_alone() {
         row(vec![chirp()], "broken grammar"),
         row(vec![chirp()], "no such token"),
         row(vec![chirp()], &"too long ".repeat(8192)),
+        row(vec![chirp()], "panics"),
     ];
     let mut choosers: Vec<Box<dyn TokenChooser>> = rows.iter().map(|_| greedy(8)).collect();
-    choosers[5] = Box::new(Failing);
-    choosers[6] = Box::new(Outside);
-    let answers = model.generate(&rows, &mut choosers);
+    choosers[5] = Box::new(Broken::Fails);
+    choosers[6] = Box::new(Broken::Outside);
+    choosers[8] = Box::new(Broken::Panics);
+    let answers = generate(&model, &rows, choosers);
     assert!(matches!(answers[0], Err(ModelError::NotANumber { token: 0 })), "{:?}", answers[0]);
     assert_same(answers[1].as_ref().expect("an answer"), &alone(&model, &good, 8));
     for request in [2, 3, 4, 7] {
         assert!(matches!(answers[request], Err(ModelError::Request(_))), "{:?}", answers[request]);
     }
-    for grammar in [5, 6] {
+    for grammar in [5, 6, 8] {
         assert!(matches!(answers[grammar], Err(ModelError::Grammar(_))), "{:?}", answers[grammar]);
     }
 }
@@ -132,7 +144,7 @@ fn end_of_text_ends_an_answer_and_is_no_part_of_it() {
     let last = whole.tokens[11];
     let end = whole.tokens.iter().position(|&token| token == last).expect("it is there");
     let chooser = Box::new(Greedy { eos: Arc::new([last]), max_new_tokens: 12 });
-    let answers = model.generate(std::slice::from_ref(&row), &mut [chooser as Box<dyn TokenChooser>]);
+    let answers = generate(&model, std::slice::from_ref(&row), vec![chooser as Box<dyn TokenChooser>]);
     assert_eq!(answers[0].as_ref().expect("an answer").tokens, whole.tokens[..end]);
 }
 
@@ -141,7 +153,7 @@ fn bfloat16_gives_nearly_the_same_probability() {
     let rows = [row(vec![chord()], "Describe this audio as JSON."), row(vec![chirp()], "Key?")];
     let half = Qwen2Audio::load(&fixture("tiny-a"), Device::Cpu, Kind::BFloat16).expect("loads");
     let full = model("tiny-a");
-    let answers = half.generate(&rows, &mut [greedy(1), greedy(1)]);
+    let answers = generate(&half, &rows, vec![greedy(1), greedy(1)]);
     for (answer, row) in answers.iter().zip(&rows) {
         let (found, expected) = (answer.as_ref().expect("an answer").log_probs[0], alone(&full, row, 1).log_probs[0]);
         assert!((found - expected).abs() < 0.2, "{found} in bfloat16, {expected} in float32");
@@ -151,5 +163,5 @@ fn bfloat16_gives_nearly_the_same_probability() {
 
 #[test]
 fn no_row_gives_no_answer() {
-    assert!(model("tiny-a").generate::<Greedy>(&[], &mut []).is_empty());
+    assert!(generate::<Greedy>(&model("tiny-a"), &[], Vec::new()).is_empty());
 }

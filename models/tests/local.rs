@@ -1,5 +1,6 @@
 //! The self-hosted model from the audio file to the annotation.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/qwen2_audio").join(name)
 }
 
+fn count(count: usize) -> NonZeroUsize {
+    count.try_into().expect("not 0")
+}
+
 fn options(checkpoint: PathBuf) -> LocalOptions {
-    let count = |count: usize| count.try_into().expect("not 0");
     LocalOptions {
         checkpoint,
         name: None,
@@ -22,6 +26,7 @@ fn options(checkpoint: PathBuf) -> LocalOptions {
         dtype: Dtype::F32,
         schema: Arc::new(MetadataSchema::load("music-basic").expect("built in")),
         max_batch: count(4),
+        kv_bytes: None,
         max_segments: count(2),
         longest_audio: Duration::from_secs(300),
         threads: count(1),
@@ -119,8 +124,8 @@ async fn a_minute_gives_one_answer_of_what_each_half_is_surest_of() {
 #[test]
 fn what_cannot_run_is_refused_at_the_start_by_name() {
     let refused = |options: LocalOptions| LocalModel::start(options, clock()).err().expect("refused").to_string();
-    let error = refused(LocalOptions { max_segments: 5.try_into().expect("not 0"), ..options(fixture("tiny-a")) });
-    assert!(error.contains("max_segments is 5") && error.contains("max_batch only 4"), "{error}");
+    let error = refused(LocalOptions { kv_bytes: Some(count(100_000)), ..options(fixture("tiny-a")) });
+    assert!(error.contains("100000") && error.contains("keys and values"), "{error}");
 
     let dir = tempfile::tempdir().expect("a temporary folder");
     for file in std::fs::read_dir(fixture("tiny-a")).expect("a folder").map(|file| file.expect("a file").path()) {

@@ -64,13 +64,14 @@ async fn a_crash_at_any_moment_loses_nothing_and_doubles_nothing() {
             break;
         }
         let (_, before) = look(&home, uploads).await;
-        // One in four is killed while it starts, the others at work.
+        // One in four is killed while it starts, the others a moment after some uploads more have ended.
         let longest_ms = if dice.u64(0..4) == 0 {
             1_000
         } else {
-            let serving = lines.iter().find(|line| line.contains("serving"));
-            assert!(serving.is_some(), "serve ended by itself; SEED={seed}");
-            400
+            let ended = |line: &String| line.contains("completed");
+            let seen = lines.iter().filter(ended).take(1 + dice.usize(0..uploads / crashes / 4)).count();
+            assert!(seen > 0, "serve ended by itself; SEED={seed}");
+            50
         };
         let until = Instant::now() + Duration::from_millis(dice.u64(0..longest_ms));
         loop {

@@ -1,8 +1,8 @@
-//! Where requests wait: first to be heard, then to be answered; each time the most urgent goes first.
+//! Where requests wait: first to be heard, then for room in the engine; each time the most urgent goes first.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use records::{Annotation, Fault};
+use records::{Annotation, Fault, UtcMicros};
 use tokio::sync::oneshot;
 
 use crate::Request;
@@ -20,6 +20,11 @@ impl Job {
     pub(super) fn end(self, result: Result<Annotation, Fault>) {
         self.reply.send(result).ok();
     }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
 }
 
 /// A request whose audio is ready: a row for each segment.
@@ -32,7 +37,8 @@ pub(super) struct Heard {
 pub(super) struct Desk {
     lines: Mutex<Lines>,
     changed: Condvar,
-    max_batch: usize,
+    /// Requests that are heard ahead.
+    ahead: usize,
 }
 
 #[derive(Default)]
@@ -43,23 +49,38 @@ struct Lines {
 }
 
 impl Lines {
-    /// Whether the next request should be heard already: while little waits for the model, and else where it would be
+    /// Whether the next request should be heard already: while little waits for the engine, and else where it would be
     /// answered before all that waits. So spectrograms in memory are few, and nobody urgent waits behind them.
     fn may_hear(&self, ahead: usize) -> bool {
         let Some((deadline, _)) = self.unheard.peek() else { return false };
         self.heard.len() < ahead || self.heard.peek().is_some_and(|(first, _)| deadline < first)
     }
+
+    /// The most urgent heard request, those given up left out.
+    fn next_heard(&mut self) -> Option<Heard> {
+        loop {
+            match self.heard.pop() {
+                Some(heard) if heard.job.is_given_up() => {}
+                heard => return heard,
+            }
+        }
+    }
 }
 
 impl Desk {
-    /// A desk whose batches have at most `max_batch` rows.
-    pub(super) fn new(max_batch: usize) -> Self {
-        Self { lines: Mutex::default(), changed: Condvar::new(), max_batch }
+    /// A desk at which so many requests are heard ahead of the engine.
+    pub(super) fn new(ahead: usize) -> Self {
+        Self { lines: Mutex::default(), changed: Condvar::new(), ahead }
     }
 
     /// Nothing is run under the lock, so what a panic elsewhere leaves behind is whole.
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, mut waits: impl FnMut(&Lines) -> bool) -> MutexGuard<'_, Lines> {
+        let waiting = self.changed.wait_while(self.lines(), |lines| !lines.closed && waits(lines));
+        waiting.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a request in line; at a closed desk it is dropped.
@@ -82,41 +103,36 @@ impl Desk {
 
     /// Waits for a request to hear; `None` once the desk is closed. Those given up are left out.
     pub(super) fn next_to_hear(&self) -> Option<Job> {
-        let ahead = 2 * self.max_batch;
         loop {
-            let waiting = self.changed.wait_while(self.lines(), |lines| !lines.closed && !lines.may_hear(ahead));
-            match waiting.unwrap_or_else(PoisonError::into_inner).unheard.pop() {
-                Some(job) if job.reply.is_closed() => {}
+            match self.wait_while(|lines| !lines.may_hear(self.ahead)).unheard.pop() {
+                Some(job) if job.is_given_up() => {}
                 job => return job,
             }
         }
     }
 
-    /// Waits for requests to answer, and takes as many as fit into a batch; `None` once the desk is closed. Those given up
-    /// are left out.
-    pub(super) fn next_batch(&self) -> Option<Vec<Heard>> {
+    /// Waits for the most urgent heard request; `None` once the desk is closed.
+    pub(super) fn wait_for_heard(&self) -> Option<Heard> {
         loop {
-            let waiting = self.changed.wait_while(self.lines(), |lines| !lines.closed && lines.heard.is_empty());
-            let mut lines = waiting.unwrap_or_else(PoisonError::into_inner);
-            if lines.closed {
-                return None;
-            }
-            let (mut batch, mut room) = (Vec::new(), self.max_batch);
-            while let Some((_, next)) = lines.heard.peek() {
-                if !batch.is_empty() && next.rows.len() > room {
-                    break;
-                }
-                let next = lines.heard.pop().expect("it was there under this lock");
-                if !next.job.reply.is_closed() {
-                    room = room.saturating_sub(next.rows.len());
-                    batch.push(next);
-                }
-            }
+            let mut lines = self.wait_while(|lines| lines.heard.is_empty());
+            let heard = lines.next_heard();
             self.changed.notify_all();
-            if !batch.is_empty() {
-                return Some(batch);
+            if heard.is_some() || lines.closed {
+                return heard;
             }
         }
+    }
+
+    /// The most urgent heard request that is due before then, if there is one by now; due at any time, for `None`.
+    pub(super) fn heard_due_before(&self, then: Option<UtcMicros>) -> Option<Heard> {
+        let mut lines = self.lines();
+        let (deadline, _) = lines.heard.peek()?;
+        if then.is_some_and(|then| deadline >= then) {
+            return None;
+        }
+        let heard = lines.next_heard();
+        self.changed.notify_all();
+        heard
     }
 
     /// Ends all waiting: the threads', and the callers' whose requests are dropped.
@@ -129,7 +145,7 @@ impl Desk {
     /// Whether a thread that asks what to hear would be given something.
     #[cfg(test)]
     pub(super) fn hears(&self) -> bool {
-        self.lines().may_hear(2 * self.max_batch)
+        self.lines().may_hear(self.ahead)
     }
 
     pub(super) fn is_closed(&self) -> bool {

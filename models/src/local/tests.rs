@@ -45,15 +45,25 @@ fn poll_once(answer: &mut BoxFuture<'_, Result<Annotation, Fault>>) -> Option<Re
     answer.now_or_never()
 }
 
-/// A model that tells of each batch it begins, and answers it once the test lets it.
+/// A model that tells of each request it begins, and answers it once the test lets it.
 struct Held {
     model: LocalModel,
-    begun: UnboundedReceiver<Vec<String>>,
+    begun: UnboundedReceiver<String>,
     go: Sender<()>,
     heard: UnboundedReceiver<String>,
 }
 
-fn held(max_batch: usize, hearers: usize) -> Held {
+/// An engine that answers one request after the other.
+fn one_by_one(mut answer: impl FnMut(&str) -> Result<Annotation, Fault> + Send + 'static) -> Box<Answer> {
+    Box::new(move |desk: &Desk| {
+        while let Some(Heard { job, .. }) = desk.wait_for_heard() {
+            let result = answer(&job.request.prompt);
+            job.end(result);
+        }
+    })
+}
+
+fn held(hearers: usize) -> Held {
     let (tell_begun, begun) = unbounded_channel();
     let (go, gate) = channel();
     let (tell_heard, heard) = unbounded_channel();
@@ -61,13 +71,12 @@ fn held(max_batch: usize, hearers: usize) -> Held {
         tell_heard.send(request.prompt.to_string()).expect("the test listens");
         Ok(rows(request))
     };
-    let answer = move |requests: Vec<Vec<Row>>| {
-        let names: Vec<String> = requests.iter().map(|rows| rows[0].question.to_string()).collect();
-        tell_begun.send(names.clone()).ok();
+    let answer = move |name: &str| {
+        tell_begun.send(name.to_owned()).ok();
         gate.recv().ok();
-        names.iter().map(|name| Ok(annotation(name))).collect()
+        Ok(annotation(name))
     };
-    let model = LocalModel::run("held".into(), count(max_batch), count(hearers), Arc::new(hear), Box::new(answer));
+    let model = LocalModel::run("held".into(), count(2), count(hearers), Arc::new(hear), one_by_one(answer));
     Held { model, begun, go, heard }
 }
 
@@ -78,34 +87,36 @@ async fn at(heard: &mut UnboundedReceiver<String>, last: &str) {
 
 #[tokio::test]
 async fn a_high_request_overtakes_waiting_low_ones_and_a_dropped_one_is_not_run() {
-    let Held { model, mut begun, go, mut heard } = held(2, 1);
+    let Held { model, mut begun, go, mut heard } = held(1);
     let ask = |name, deadline| {
         let mut answer = model.annotate(request(name, deadline));
         assert!(poll_once(&mut answer).is_none());
         answer
     };
     let in_work = ask("in-work", 50);
-    assert_eq!(begun.recv().await.expect("a batch"), ["in-work"]);
+    assert_eq!(begun.recv().await.expect("an engine"), "in-work");
     let low = ask("low", 60);
     let dropped = ask("dropped", 55);
     let high = ask("high", 5);
     let last = ask("last", 99);
     at(&mut heard, "last").await;
     drop(dropped);
-    for _ in 0..3 {
+    for _ in 0..4 {
         go.send(()).expect("a model");
     }
     for (name, answer) in [("in-work", in_work), ("low", low), ("high", high), ("last", last)] {
         assert_eq!(answer.await.expect("an answer").model, name);
     }
-    assert_eq!(begun.recv().await.expect("a batch"), ["high", "low"]);
-    assert_eq!(begun.recv().await.expect("a batch"), ["last"]);
+    for name in ["high", "low", "last"] {
+        assert_eq!(begun.recv().await.expect("an engine"), name);
+    }
 }
 
 #[tokio::test]
 async fn a_panic_of_the_model_hangs_nobody_and_it_says_that_it_is_unhealthy() {
     let (go, gate) = channel();
-    let answer = move |_: Vec<Vec<Row>>| -> Vec<Result<Annotation, Fault>> {
+    let answer = move |desk: &Desk| {
+        let _first = desk.wait_for_heard();
         gate.recv().ok();
         panic!("a broken invariant");
     };
@@ -130,8 +141,8 @@ async fn a_decoder_that_panics_or_fails_does_so_for_its_file_alone() {
         "fails" => Err(Fault::retryable(ErrorType::AudioUnreachable, "a slow disk")),
         _ => Ok(rows(request)),
     };
-    let answer = |requests: Vec<Vec<Row>>| requests.iter().map(|_| Ok(annotation("fine"))).collect();
-    let model = LocalModel::run("fine".into(), count(4), count(1), Arc::new(hear), Box::new(answer));
+    let answer = one_by_one(|_| Ok(annotation("fine")));
+    let model = LocalModel::run("fine".into(), count(4), count(1), Arc::new(hear), answer);
     let (panics, fails, fine) = futures::join!(
         model.annotate(request("panics", 1)),
         model.annotate(request("fails", 2)),
@@ -157,8 +168,8 @@ async fn the_model_does_not_wait_for_a_slow_decoder_while_others_are_ready() {
         }
         Ok(rows(request))
     };
-    let answer = |requests: Vec<Vec<Row>>| requests.iter().map(|_| Ok(annotation("fine"))).collect();
-    let model = LocalModel::run("fine".into(), count(4), count(2), Arc::new(hear), Box::new(answer));
+    let answer = one_by_one(|_| Ok(annotation("fine")));
+    let model = LocalModel::run("fine".into(), count(4), count(2), Arc::new(hear), answer);
     let mut slow = model.annotate(request("slow", 1));
     assert!(poll_once(&mut slow).is_none());
     model.annotate(request("quick", 2)).await.expect("an answer");
@@ -169,7 +180,7 @@ async fn the_model_does_not_wait_for_a_slow_decoder_while_others_are_ready() {
 
 #[test]
 fn little_is_heard_ahead_of_the_model_but_for_what_would_be_answered_first() {
-    let desk = Desk::new(1);
+    let desk = Desk::new(2);
     let mut callers = Vec::new();
     let mut ask = |name, deadline| {
         let (reply, caller) = oneshot::channel();
@@ -186,36 +197,36 @@ fn little_is_heard_ahead_of_the_model_but_for_what_would_be_answered_first() {
         ask(name, deadline);
     }
     assert_eq!([hear(), hear()], ["a", "b"]);
-    assert!(!desk.hears(), "two wait heard for batches of one, and c is less urgent");
+    assert!(!desk.hears(), "two wait heard already, and c is less urgent");
     ask("urgent", 5);
     assert_eq!(hear(), "urgent");
-    let answered = || desk.next_batch().expect("open").remove(0).job.request.prompt.to_string();
+    let answered = || desk.wait_for_heard().expect("open").job.request.prompt.to_string();
     assert_eq!([answered(), answered()], ["urgent", "a"]);
     assert_eq!(hear(), "c");
     assert_eq!([answered(), answered()], ["b", "c"]);
 }
 
 #[test]
-fn a_batch_holds_whole_requests_up_to_its_rows_and_a_closed_desk_drops_what_waits() {
+fn what_may_wait_is_left_at_the_desk_what_is_given_up_is_left_out_and_a_closed_desk_drops_what_waits() {
     let desk = Desk::new(4);
-    let put = |name, deadline, segments| {
+    let put = |name, deadline| {
         let (reply, caller) = oneshot::channel();
         let job = Job { request: request(name, deadline), reply };
-        let rows = (0..segments).flat_map(|_| rows(&job.request)).collect();
+        let rows = rows(&job.request);
         desk.put(Heard { job, rows });
         caller
     };
-    let names =
-        |batch: Vec<Heard>| -> Vec<String> { batch.iter().map(|heard| heard.job.request.prompt.to_string()).collect() };
-    let _callers = [put("a", 1, 2), put("b", 2, 2), put("c", 3, 3), put("d", 4, 2), put("e", 5, 1)];
-    drop(put("given-up", 2, 4));
-    assert_eq!(names(desk.next_batch().expect("open")), ["a", "b"]);
-    assert_eq!(names(desk.next_batch().expect("open")), ["c"]);
-    assert_eq!(names(desk.next_batch().expect("open")), ["d", "e"]);
-    let mut waiting = put("waiting", 1, 1);
+    let name = |heard: Option<Heard>| heard.map(|heard| heard.job.request.prompt.to_string());
+    let _callers = [put("b", 20), put("a", 10)];
+    assert_eq!(name(desk.heard_due_before(Some(UtcMicros(10)))), None);
+    assert_eq!(name(desk.heard_due_before(Some(UtcMicros(11)))).as_deref(), Some("a"));
+    drop(put("given-up", 1));
+    assert_eq!(name(desk.heard_due_before(None)).as_deref(), Some("b"));
+    assert_eq!(name(desk.heard_due_before(None)), None);
+    let mut waiting = put("waiting", 1);
     desk.close();
-    assert!(desk.next_batch().is_none() && desk.next_to_hear().is_none() && desk.is_closed());
-    let mut late = put("late", 1, 1);
+    assert!(desk.wait_for_heard().is_none() && desk.next_to_hear().is_none() && desk.is_closed());
+    let mut late = put("late", 1);
     for caller in [&mut waiting, &mut late] {
         assert_eq!(caller.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
@@ -234,7 +245,27 @@ fn describer(checkpoint: &str) -> Describer {
         *now = now.plus_ms(7);
         *now
     };
-    Describer { model, grammar, schema, name: checkpoint.into(), clock: Arc::new(clock) }
+    Describer { model, grammar, schema, name: checkpoint.into(), clock: Arc::new(clock), most_rows: 3 }
+}
+
+/// Answers requests of these rows in one engine.
+fn describe(describer: &Describer, requests: Vec<Vec<Row>>) -> Vec<Result<Annotation, Fault>> {
+    let desk = Desk::new(requests.len());
+    let put = |(n, rows): (usize, Vec<Row>)| {
+        let (reply, answer) = oneshot::channel();
+        desk.put(Heard { job: Job { request: request(&n.to_string(), n as u64), reply }, rows });
+        answer
+    };
+    let answers: Vec<_> = requests.into_iter().enumerate().map(put).collect();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let answers = answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer")).collect();
+            desk.close();
+            answers
+        });
+        describer.answer(&desk, describer.engine(1 << 24).expect("starts"));
+        asking.join().expect("all are answered")
+    })
 }
 
 /// The rows of the fixtures' clips.
@@ -254,13 +285,14 @@ fn clips() -> Vec<Vec<Row>> {
 fn a_batch_gives_each_request_the_answer_it_gets_alone() {
     for checkpoint in ["tiny-a", "tiny-sharded"] {
         let describer = describer(checkpoint);
-        let together = describer.describe(clips());
+        let together = describe(&describer, clips());
         assert_eq!(together.len(), 4);
         for (together, rows) in together.into_iter().zip(clips()) {
             let together = together.expect("an answer");
-            let alone = describer.describe(vec![rows]).remove(0).expect("an answer");
+            let alone = describe(&describer, vec![rows]).remove(0).expect("an answer");
             assert_eq!(together.metadata, alone.metadata);
-            assert_eq!((together.model.as_str(), together.inference_ms, together.cost), (checkpoint, 7, MicroUsd(0)));
+            assert_eq!((together.model.as_str(), together.cost), (checkpoint, MicroUsd(0)));
+            assert!(together.inference_ms >= 7 && together.inference_ms % 7 == 0, "{}", together.inference_ms);
             for (field, confidence) in &together.field_confidence {
                 let difference = (confidence.get() - alone.field_confidence[field].get()).abs();
                 assert!(difference < 1e-4, "{field}: {difference}");
@@ -278,10 +310,10 @@ fn a_segment_that_gives_no_number_fails_its_request_for_ever_and_no_other() {
     let describer = describer("tiny-a");
     let mut requests = clips();
     requests[2][1].mels[0].data[0] = f32::NAN;
-    let results = describer.describe(requests);
+    let results = describe(&describer, requests);
     let fault = results[2].as_ref().expect_err("no answer");
     assert_eq!((fault.class, fault.error_type), (FaultClass::Permanent, ErrorType::Model), "{fault}");
     assert!([0, 1, 3].iter().all(|&other| results[other].is_ok()), "{results:?}");
-    let nothing = describer.describe(vec![Vec::new()]).remove(0).expect_err("no answer");
+    let nothing = describe(&describer, vec![Vec::new()]).remove(0).expect_err("no answer");
     assert_eq!(nothing.class, FaultClass::Permanent);
 }

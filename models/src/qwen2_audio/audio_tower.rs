@@ -33,6 +33,15 @@ struct Layer {
     fc2: Linear,
 }
 
+/// Clips on their way through the layers.
+#[derive(Debug)]
+pub(crate) struct Encoding {
+    x: Tensor,
+    mask: Option<Tensor>,
+    layer: usize,
+    frames: Vec<usize>,
+}
+
 /// Positions after the convolutions for that many mel frames.
 fn positions(frames: usize) -> usize {
     frames.div_ceil(2)
@@ -95,17 +104,35 @@ impl AudioTower {
 
     /// Encodes clips together: for each, (tokens, d_model). The clips must have passed [`Self::audio_tokens`].
     pub(crate) fn encode(&self, clips: &[&Mel]) -> Result<Vec<Tensor>, TchError> {
-        let Some(longest) = clips.iter().map(|clip| positions(clip.frames)).max() else { return Ok(Vec::new()) };
-        let x = self.convolve(clips, longest)?;
-        let mask = self.key_mask(clips, longest)?;
-        let mut x = x.f_add(&self.positions.f_narrow(0, 0, longest as i64)?)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, mask.as_ref(), self.config.encoder_attention_heads as i64)?;
+        let mut encoding = self.begin(clips)?;
+        while !self.advance(&mut encoding)? {}
+        self.finish(&encoding)
+    }
+
+    /// Begins to encode clips, at least one, together.
+    pub(crate) fn begin(&self, clips: &[&Mel]) -> Result<Encoding, TchError> {
+        let longest = clips.iter().map(|clip| positions(clip.frames)).max().unwrap_or_default();
+        let x = self.convolve(clips, longest)?.f_add(&self.positions.f_narrow(0, 0, longest as i64)?)?;
+        let frames = clips.iter().map(|clip| clip.frames).collect();
+        Ok(Encoding { x, mask: self.key_mask(clips, longest)?, layer: 0, frames })
+    }
+
+    /// Goes one layer on; whether it was the last.
+    pub(crate) fn advance(&self, encoding: &mut Encoding) -> Result<bool, TchError> {
+        if let Some(layer) = self.layers.get(encoding.layer) {
+            let heads = self.config.encoder_attention_heads as i64;
+            encoding.x = layer.forward(&encoding.x, encoding.mask.as_ref(), heads)?;
+            encoding.layer += 1;
         }
-        let pooled = x.f_transpose(1, 2)?.f_avg_pool1d([2], [2], [0], false, true)?.f_transpose(1, 2)?;
+        Ok(encoding.layer >= self.layers.len())
+    }
+
+    /// What came of it: for each clip, (tokens, d_model).
+    pub(crate) fn finish(&self, encoding: &Encoding) -> Result<Vec<Tensor>, TchError> {
+        let pooled = encoding.x.f_transpose(1, 2)?.f_avg_pool1d([2], [2], [0], false, true)?.f_transpose(1, 2)?;
         let encoded = self.norm.forward(&pooled)?;
-        let cut = |(row, clip): (i64, &&Mel)| encoded.f_select(0, row)?.f_narrow(0, 0, (clip.frames as i64 + 1) / 4);
-        (0..).zip(clips).map(cut).collect()
+        let cut = |(row, &frames): (i64, &usize)| encoded.f_select(0, row)?.f_narrow(0, 0, (frames as i64 + 1) / 4);
+        (0..).zip(&encoding.frames).map(cut).collect()
     }
 
     /// (clips, longest, d_model). One column past the last position's reach, so that what lies there counts as in the

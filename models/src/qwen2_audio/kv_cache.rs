@@ -1,93 +1,177 @@
-//! Keys and values of the tokens that a batch has read.
+//! Keys and values of all rows: one long line of token places for each layer, of which a row has a slot.
+//!
+//! Rows come and go without a copy, since a row's places are its own; rows in slots of one size side by side are read as
+//! one tensor.
+
+use std::ops::Range;
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::layers::additive_mask;
 
-/// Positions by which a cache grows: seldom enough that copying it costs little.
-const BLOCK: i64 = 128;
+/// New tokens of one row, behind those that it holds already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The row's places.
+    pub(crate) slot: Range<usize>,
+    /// How many of them are filled.
+    pub(crate) held: usize,
+    /// How many tokens are new.
+    pub(crate) new: usize,
+}
 
-/// Keys and values of every layer for a left-padded batch.
+/// Keys and values by layer.
 #[derive(Debug)]
 pub(crate) struct KvCache {
-    /// By layer: keys and values, (rows, heads, capacity, head_dim).
-    layers: Vec<Option<(Tensor, Tensor)>>,
-    /// Positions that are filled.
-    len: i64,
-    /// (rows,): how many of the first positions of a row are padding.
-    padding: Tensor,
-    padded: bool,
+    /// (places, 2 · key heads, head_dim): a token's keys, then its values.
+    layers: Vec<Tensor>,
+    key_heads: i64,
+    /// Places from here on hold whatever memory held.
+    untouched: usize,
 }
 
 impl KvCache {
-    /// An empty cache for rows with so much padding in front.
-    pub(crate) fn new(layers: usize, padding: &[i64], device: Device) -> Result<Self, TchError> {
-        Ok(Self {
-            layers: (0..layers).map(|_| None).collect(),
-            len: 0,
-            padding: Tensor::f_from_slice(padding)?.f_to_device(device)?,
-            padded: padding.iter().any(|&padding| padding > 0),
-        })
+    /// So many places in each layer; their memory is touched when they are first used.
+    pub(crate) fn new(
+        layers: usize,
+        places: usize,
+        (key_heads, head_dim): (i64, i64),
+        options: (Kind, Device),
+    ) -> Result<Self, TchError> {
+        let layer = |_| Tensor::f_empty([places as i64, 2 * key_heads, head_dim], options);
+        Ok(Self { layers: (0..layers).map(layer).collect::<Result<_, _>>()?, key_heads, untouched: 0 })
     }
 
-    /// Adds keys and values (rows, heads, new, head_dim) of a layer, and returns all it has: (rows, heads, len + new,
-    /// head_dim) each. [`Self::advance`] follows once every layer has added its own.
-    pub(crate) fn append(&mut self, layer: usize, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let (rows, heads, new, dim) = key.size4()?;
-        let needed = self.len + new;
-        let slot = &mut self.layers[layer];
-        if slot.as_ref().is_none_or(|(keys, _)| keys.size()[2] < needed) {
-            let shape = [rows, heads, (needed + BLOCK - 1) / BLOCK * BLOCK, dim];
-            let grown = |old: Option<&Tensor>| {
-                let grown = Tensor::f_zeros(shape, (key.kind(), key.device()))?;
-                if let Some(old) = old.filter(|_| self.len > 0) {
-                    grown.f_narrow(2, 0, self.len)?.f_copy_(&old.f_narrow(2, 0, self.len)?)?;
-                }
-                Ok::<_, TchError>(grown)
-            };
-            let old = slot.as_ref();
-            *slot = Some((grown(old.map(|pair| &pair.0))?, grown(old.map(|pair| &pair.1))?));
-        }
-        let (keys, values) = slot.as_ref().ok_or_else(|| TchError::Shape("an empty layer of the cache".into()))?;
-        keys.f_narrow(2, self.len, new)?.f_copy_(key)?;
-        values.f_narrow(2, self.len, new)?.f_copy_(value)?;
-        Ok((keys.f_narrow(2, 0, needed)?, values.f_narrow(2, 0, needed)?))
-    }
-
-    /// Counts `new` positions as filled.
-    pub(crate) fn advance(&mut self, new: i64) {
-        self.len += new;
-    }
-
-    /// Positions (rows, new) of the next `new` tokens, from 0 at each row's first real token.
-    pub(crate) fn next_positions(&self, new: i64) -> Result<Tensor, TchError> {
-        let column = Tensor::f_arange_start(self.len, self.len + new, (Kind::Int64, self.padding.device()))?;
-        column.f_unsqueeze(0)?.f_sub(&self.padding.f_unsqueeze(1)?)?.f_clamp_min(0)
-    }
-
-    /// What is added to the scores of the next `new` tokens: (rows, 1, new, len + new). A token sees no padding and
-    /// nothing after itself. `None` where all is seen.
-    pub(crate) fn next_mask(&self, new: i64, kind: Kind) -> Result<Option<Tensor>, TchError> {
-        if new == 1 && !self.padded {
-            return Ok(None);
-        }
-        let integers = (Kind::Int64, self.padding.device());
-        let key = Tensor::f_arange(self.len + new, integers)?;
-        let query = Tensor::f_arange_start(self.len, self.len + new, integers)?.f_view([1, 1, new, 1])?;
-        let before = key.f_lt_tensor(&self.padding.f_view([-1, 1, 1, 1])?)?;
-        additive_mask(&key.f_gt_tensor(&query)?.f_logical_or(&before)?, kind).map(Some)
-    }
-
-    /// Keeps only these rows, in this order.
-    pub(crate) fn keep(&mut self, rows: &[i64]) -> Result<(), TchError> {
-        let rows = Tensor::f_from_slice(rows)?.f_to_device(self.padding.device())?;
-        self.padding = self.padding.f_index_select(0, &rows)?;
-        for slot in &mut self.layers {
-            // One layer after the other, so that no more than one is held twice.
-            if let Some((keys, values)) = slot.take() {
-                *slot = Some((keys.f_index_select(0, &rows)?, values.f_index_select(0, &rows)?));
-            }
+    /// Makes a slot fit to be read. What a masked place holds is multiplied by 0, so it must be a number.
+    pub(crate) fn ready(&mut self, slot: &Range<usize>) -> Result<(), TchError> {
+        if slot.end > self.untouched {
+            self.wipe(&(self.untouched..slot.end))?;
+            self.untouched = slot.end;
         }
         Ok(())
     }
+
+    /// Sets places to 0.
+    pub(crate) fn wipe(&self, places: &Range<usize>) -> Result<(), TchError> {
+        self.layers.iter().try_for_each(|layer| part(layer, places)?.f_zero_().map(|_| ()))
+    }
+
+    /// Copies the first `tokens` of one slot to another.
+    pub(crate) fn copy(&self, from: &Range<usize>, to: &Range<usize>, tokens: usize) -> Result<(), TchError> {
+        let first = |slot: &Range<usize>| slot.start..slot.start + tokens;
+        let copy = |layer: &Tensor| part(layer, &first(to))?.f_copy_(&part(layer, &first(from))?);
+        self.layers.iter().try_for_each(copy)
+    }
+
+    /// Writes keys and values (tokens, 2 · key heads, head_dim) of a layer to the places (tokens,).
+    pub(crate) fn write(&mut self, layer: usize, places: &Tensor, new: &Tensor) -> Result<(), TchError> {
+        self.layers[layer].f_index_copy_(0, places, new).map(|_| ())
+    }
+
+    /// Keys and values of a layer, (rows, key heads, len, head_dim) each, of `rows` slots of one size, the first of which
+    /// is `slot`.
+    fn read(
+        &self,
+        layer: usize,
+        slot: &Range<usize>,
+        (rows, len): (usize, usize),
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let (_, heads, dim) = self.layers[layer].size3()?;
+        let wide = part(&self.layers[layer], &(slot.start..slot.start + rows * slot.len()))?;
+        let wide = wide.f_view([rows as i64, slot.len() as i64, heads, dim])?.f_narrow(1, 0, len as i64)?;
+        let wide = wide.f_transpose(1, 2)?;
+        Ok((wide.f_narrow(1, 0, self.key_heads)?, wide.f_narrow(1, self.key_heads, self.key_heads)?))
+    }
+}
+
+fn part(layer: &Tensor, places: &Range<usize>) -> Result<Tensor, TchError> {
+    layer.f_narrow(0, places.start as i64, places.len() as i64)
+}
+
+/// What a step reads, worked out once for all its layers.
+pub(crate) struct Reading {
+    /// (tokens,): the place of each new token.
+    pub(crate) places: Tensor,
+    /// (tokens,): its position in its row.
+    pub(crate) positions: Tensor,
+    groups: Vec<Group>,
+}
+
+/// Rows that attend together: one row of any number of new tokens, or neighbours of one new token each.
+struct Group {
+    slot: Range<usize>,
+    rows: usize,
+    new: usize,
+    longest: usize,
+    mask: Option<Tensor>,
+}
+
+impl Reading {
+    /// For the new tokens of these rows, in their order; rows of a query head for each key head number `heads_a_key`.
+    pub(crate) fn new(spans: &[Span], heads_a_key: i64, (kind, device): (Kind, Device)) -> Result<Self, TchError> {
+        let each = |from: fn(&Span) -> usize| -> Result<Tensor, TchError> {
+            let numbers: Vec<i64> =
+                spans.iter().flat_map(|span| from(span)..from(span) + span.new).map(|n| n as i64).collect();
+            Tensor::f_from_slice(&numbers)?.f_to_device(device)
+        };
+        let mut groups = Vec::new();
+        let mut rest = spans;
+        while let Some(first) = rest.first() {
+            let follows = |(before, span): &(&Span, &Span)| {
+                (before.new, span.new) == (1, 1)
+                    && before.slot.end == span.slot.start
+                    && before.slot.len() == span.slot.len()
+            };
+            let rows = 1 + rest.iter().zip(&rest[1..]).take_while(follows).count();
+            let (group, behind) = rest.split_at(rows);
+            groups.push(Group {
+                slot: first.slot.clone(),
+                rows,
+                new: first.new,
+                longest: group.iter().map(|span| span.held + span.new).max().unwrap_or_default(),
+                mask: mask(group, heads_a_key, (kind, device))?,
+            });
+            rest = behind;
+        }
+        Ok(Self { places: each(|span| span.slot.start + span.held)?, positions: each(|span| span.held)?, groups })
+    }
+
+    /// What queries (tokens, heads, head_dim) attend to in a layer: (tokens, heads · head_dim).
+    pub(crate) fn attend(&self, cache: &KvCache, layer: usize, query: &Tensor) -> Result<Tensor, TchError> {
+        let (tokens, heads, dim) = query.size3()?;
+        let mut from = 0;
+        let mut attend = |group: &Group| {
+            let (rows, new) = (group.rows as i64, group.new as i64);
+            let query = query.f_narrow(0, from, rows * new)?.f_view([rows, new, heads, dim])?.f_transpose(1, 2)?;
+            from += rows * new;
+            // The query heads of a group are taken as further queries of their key head, so no key is copied.
+            let query = query.f_reshape([rows, cache.key_heads, heads / cache.key_heads * new, dim])?;
+            let (keys, values) = cache.read(layer, &group.slot, (group.rows, group.longest))?;
+            let mask = group.mask.as_ref();
+            let out = Tensor::f_scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, false, None, false)?;
+            out.f_reshape([rows, heads, new, dim])?.f_transpose(1, 2)?.f_reshape([rows * new, heads * dim])
+        };
+        match self.groups.as_slice() {
+            [only] => attend(only),
+            groups => {
+                Tensor::f_cat(&groups.iter().map(attend).collect::<Result<Vec<_>, _>>()?, 0)?.f_view([tokens, -1])
+            }
+        }
+    }
+}
+
+/// What is added to the scores of a group: (rows, 1, queries, longest). A token sees nothing behind itself. `None` where
+/// all is seen.
+fn mask(group: &[Span], heads_a_key: i64, (kind, device): (Kind, Device)) -> Result<Option<Tensor>, TchError> {
+    let lengths = || group.iter().map(|span| span.held + span.new);
+    let longest = lengths().max().unwrap_or_default();
+    if group.iter().all(|span| span.new == 1) && lengths().all(|length| length == longest) {
+        return Ok(None);
+    }
+    let last: Vec<i64> = group.iter().flat_map(|span| span.held..span.held + span.new).map(|n| n as i64).collect();
+    let last = Tensor::f_from_slice(&last)?.f_to_device(device)?.f_view([group.len() as i64, 1, -1, 1])?;
+    let key = Tensor::f_arange(longest as i64, (Kind::Int64, device))?;
+    let mask = additive_mask(&key.f_gt_tensor(&last)?, kind)?;
+    // One token: the mask's single row is that of every head.
+    Ok(Some(if heads_a_key > 1 && group[0].new > 1 { mask.f_repeat([1, 1, heads_a_key, 1])? } else { mask }))
 }

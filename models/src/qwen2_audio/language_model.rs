@@ -3,7 +3,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Config;
-use super::kv_cache::KvCache;
+use super::kv_cache::{KvCache, Reading, Span};
 use super::layers::{Linear, Loader};
 use crate::ModelError;
 
@@ -39,7 +39,7 @@ struct Layer {
     down: Linear,
 }
 
-/// Cosine and sine of the angles of each position, (rows, 1, tokens, head_dim).
+/// Cosine and sine of the angles of each position, (tokens, 1, head_dim).
 struct Rotary {
     cos: Tensor,
     sin: Tensor,
@@ -82,32 +82,46 @@ impl LanguageModel {
         })
     }
 
-    /// Embeddings (rows, tokens, hidden) of ids (rows, tokens).
-    pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
-        Tensor::f_embedding(&self.embedding, &ids.f_to_device(self.device)?, -1, false, false)
+    /// Where it runs.
+    pub(crate) fn device(&self) -> Device {
+        self.device
     }
 
-    /// An empty cache for rows with so much padding in front.
-    pub(crate) fn new_cache(&self, padding: &[i64]) -> Result<KvCache, TchError> {
-        KvCache::new(self.layers.len(), padding, self.device)
+    /// Embeddings (tokens, hidden) of ids.
+    pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, TchError> {
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let ids = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
+        Tensor::f_embedding(&self.embedding, &ids, -1, false, false)
     }
 
-    /// Reads embeddings (rows, tokens, hidden) after what the cache holds, and returns the logits (rows, vocab), in
-    /// float32, of the token that follows. Only the last position is put through `lm_head`.
-    pub(crate) fn forward(&self, embeddings: Tensor, cache: &mut KvCache) -> Result<Tensor, TchError> {
-        let tokens = embeddings.size3()?.1;
-        let rotary = self.rotary(&cache.next_positions(tokens)?)?;
-        let mask = self.shape.for_groups(cache.next_mask(tokens, self.kind)?, tokens)?;
+    /// An empty cache of so many places.
+    pub(crate) fn new_cache(&self, places: usize) -> Result<KvCache, TchError> {
+        let Shape { key_heads, head_dim, .. } = self.shape;
+        KvCache::new(self.layers.len(), places, (key_heads, head_dim), (self.kind, self.device))
+    }
+
+    /// Reads embeddings (tokens, hidden): the new tokens of rows, one row behind the other, each behind what the cache
+    /// holds of it. Returns the logits (asked, vocab), in float32, behind the tokens asked for, which are numbered through
+    /// all rows. The cache may be asked again for the same tokens: they are written to the same places.
+    pub(crate) fn forward(
+        &self,
+        embeddings: Tensor,
+        spans: &[Span],
+        cache: &mut KvCache,
+        asked: &[i64],
+    ) -> Result<Tensor, TchError> {
+        let Shape { heads, key_heads, .. } = self.shape;
+        let reading = Reading::new(spans, heads / key_heads, (self.kind, self.device))?;
+        let rotary = self.rotary(&reading.positions)?;
         let mut x = embeddings;
         for (n, layer) in self.layers.iter().enumerate() {
-            let attended = self.shape.attend(n, layer, &x, &rotary, mask.as_ref(), cache)?;
-            x = x.f_add(&attended)?;
+            x = x.f_add(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?)?;
             let gate_up = layer.gate_up.forward(&self.shape.norm(&x, &layer.post_norm)?)?.f_chunk(2, -1)?;
             x = x.f_add(&layer.down.forward(&gate_up[0].f_silu()?.f_mul(&gate_up[1])?)?)?;
         }
-        cache.advance(tokens);
-        let last = self.shape.norm(&x.f_narrow(1, tokens - 1, 1)?, &self.norm)?;
-        self.head.forward(&last.f_squeeze_dim(1)?)?.f_to_kind(Kind::Float)
+        let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
+        let last = self.shape.norm(&x.f_index_select(0, &asked)?, &self.norm)?;
+        self.head.forward(&last)?.f_to_kind(Kind::Float)
     }
 
     /// Rounds the rotary frequencies to `kind`, which the reference does where a whole model is cast to it.
@@ -116,7 +130,7 @@ impl LanguageModel {
         Ok(())
     }
 
-    /// The angles of positions (rows, tokens), in float32 and then rounded to the kind of the rest.
+    /// The angles of positions (tokens,), in float32 and then rounded to the kind of the rest.
     fn rotary(&self, positions: &Tensor) -> Result<Rotary, TchError> {
         let half = positions.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?.f_mul(&self.frequencies)?;
         let angle = Tensor::f_cat(&[&half, &half], -1)?.f_unsqueeze(1)?;
@@ -136,44 +150,27 @@ impl Shape {
         x.f_rms_norm(weight.size(), Some(weight), self.eps)
     }
 
-    /// The mask for queries laid out as in [`Self::attend`]: the query heads that share a key head behind each other.
-    fn for_groups(&self, mask: Option<Tensor>, tokens: i64) -> Result<Option<Tensor>, TchError> {
-        let groups = self.heads / self.key_heads;
-        match mask {
-            // One token: the mask's single row is that of every head.
-            Some(mask) if groups > 1 && tokens > 1 => mask.f_repeat([1, 1, groups, 1]).map(Some),
-            mask => Ok(mask),
-        }
-    }
-
-    /// Self-attention of layer `n` over `x` (rows, tokens, hidden) and what the cache holds.
+    /// Self-attention of layer `n` over `x` (tokens, hidden) and what the cache holds.
     fn attend(
         &self,
         n: usize,
         layer: &Layer,
         x: &Tensor,
-        rotary: &Rotary,
-        mask: Option<&Tensor>,
+        (rotary, reading): (&Rotary, &Reading),
         cache: &mut KvCache,
     ) -> Result<Tensor, TchError> {
         let &Self { heads, key_heads, head_dim, .. } = self;
-        let (rows, tokens, _) = x.size3()?;
         let qkv = layer.qkv.forward(&self.norm(x, &layer.input_norm)?)?;
-        let qkv = qkv.f_view([rows, tokens, heads + 2 * key_heads, head_dim])?.f_transpose(1, 2)?;
+        let qkv = qkv.f_view([-1, heads + 2 * key_heads, head_dim])?;
         let turned = rotary.turn(&qkv.f_narrow(1, 0, heads + key_heads)?)?;
-        let query = turned.f_narrow(1, 0, heads)?;
-        let value = qkv.f_narrow(1, heads + key_heads, key_heads)?;
-        let (keys, values) = cache.append(n, &turned.f_narrow(1, heads, key_heads)?, &value)?;
-        // The query heads of a group are taken as further queries of their key head, so no key is copied.
-        let query = query.f_reshape([rows, key_heads, heads / key_heads * tokens, head_dim])?;
-        let attended = Tensor::f_scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, false, None, false)?;
-        let attended = attended.f_reshape([rows, heads, tokens, head_dim])?.f_transpose(1, 2)?;
-        layer.out.forward(&attended.f_reshape([rows, tokens, heads * head_dim])?)
+        let (keys, values) = (turned.f_narrow(1, heads, key_heads)?, qkv.f_narrow(1, heads + key_heads, key_heads)?);
+        cache.write(n, &reading.places, &Tensor::f_cat(&[keys, values], 1)?)?;
+        layer.out.forward(&reading.attend(cache, n, &turned.f_narrow(1, 0, heads)?)?)
     }
 }
 
 impl Rotary {
-    /// Turns (rows, heads, tokens, head_dim), the first half of a head against its second.
+    /// Turns (tokens, heads, head_dim), the first half of a head against its second.
     fn turn(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let halves = x.f_chunk(2, -1)?;
         let turned = Tensor::f_cat(&[&halves[1].f_neg()?, &halves[0]], -1)?;

@@ -3,12 +3,12 @@
 mod audio_tower;
 mod config;
 mod description;
-mod generate;
 mod kv_cache;
 mod language_model;
 mod layers;
 mod mel;
 mod prompt;
+mod row;
 mod tensors;
 mod tokenizer;
 mod weights;
@@ -19,16 +19,17 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::ModelError;
 use audio_tower::AudioTower;
-use kv_cache::KvCache;
 use language_model::LanguageModel;
 use layers::{Linear, Loader};
 use weights::Weights;
 
+pub(crate) use audio_tower::Encoding;
 pub use config::{AudioConfig, Config, TextConfig};
 pub use description::Description;
-pub use generate::{Generated, Row};
+pub(crate) use kv_cache::{KvCache, Span};
 pub use mel::Mel;
 pub(crate) use prompt::Prompt;
+pub use row::{Generated, Row};
 pub use tokenizer::{ChatTokenizer, SpecialIds};
 
 /// A Qwen2-Audio checkpoint, loaded. It belongs to one thread at a time; how many threads libtorch uses, its caller says
@@ -149,34 +150,60 @@ impl Qwen2Audio {
         self.projector.forward(&Tensor::f_cat(encoded, 0)?)?.f_split_with_sizes(lengths, 0)
     }
 
-    /// Reads prompts, with `clips` (tokens, hidden) in their order in place of their `<|AUDIO|>`: the logits (rows, vocab)
-    /// of each first token, in float32, and the cache to go on with.
-    pub(crate) fn prefill(&self, prompts: &[&Prompt], clips: &[Tensor]) -> Result<(Tensor, KvCache), TchError> {
-        let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or_default();
-        let padding: Vec<i64> = prompts.iter().map(|prompt| (longest - prompt.ids.len()) as i64).collect();
-        let mut ids = Vec::with_capacity(prompts.len() * longest);
-        for (prompt, &padding) in prompts.iter().zip(&padding) {
-            ids.resize(ids.len() + padding as usize, 0i64);
-            ids.extend(prompt.ids.iter().map(|&id| i64::from(id)));
-        }
-        let ids = Tensor::f_from_slice(&ids)?.f_view([prompts.len() as i64, longest as i64])?;
-        let embeddings = self.language_model.embed(&ids)?;
-        let mut clips = clips.iter();
-        for ((row, prompt), padding) in (0..).zip(prompts).zip(&padding) {
-            for (range, clip) in prompt.audio.iter().zip(&mut clips) {
-                let (start, length) = (padding + range.start as i64, range.len() as i64);
-                embeddings.f_select(0, row)?.f_narrow(0, start, length)?.f_copy_(clip)?;
-            }
-        }
-        let mut cache = self.language_model.new_cache(&padding)?;
-        Ok((self.language_model.forward(embeddings, &mut cache)?, cache))
+    /// The encoder, to be run layer by layer.
+    pub(crate) fn audio_tower(&self) -> &AudioTower {
+        &self.audio_tower
     }
 
-    /// Reads one further token in each row: the logits (rows, vocab) of the next, in float32.
-    pub(crate) fn step(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor, TchError> {
-        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_unsqueeze(1)?;
-        self.language_model.forward(self.language_model.embed(&ids)?, cache)
+    /// An empty cache of keys and values for so many tokens.
+    pub(crate) fn new_cache(&self, places: usize) -> Result<KvCache, TchError> {
+        self.language_model.new_cache(places)
+    }
+
+    /// Fails where the device does no longer compute.
+    pub(crate) fn probe(&self) -> Result<(), TchError> {
+        let device = self.language_model.device();
+        Tensor::f_ones([1], (Kind::Float, device))?.f_add_scalar(1.0)?.f_double_value(&[0]).map(|_| ())
+    }
+
+    /// The tokens in front of the first clip: every prompt begins with them.
+    pub(crate) fn prompt_prefix(&self) -> Result<Vec<u32>, ModelError> {
+        let mut prompt = prompt::chat(&self.tokenizer, &[1], "")?;
+        prompt.ids.truncate(prompt.audio[0].start);
+        Ok(prompt.ids)
+    }
+
+    /// Reads new tokens: those of all spans, behind each other. `sound` (tokens, hidden) takes the place of the tokens
+    /// from its number on. Returns the logits (asked, vocab), in float32, behind the tokens asked for by number.
+    pub(crate) fn read(
+        &self,
+        ids: &[u32],
+        sound: &[(usize, Tensor)],
+        spans: &[Span],
+        cache: &mut KvCache,
+        asked: &[i64],
+    ) -> Result<Tensor, TchError> {
+        let embeddings = self.language_model.embed(ids)?;
+        for (at, clip) in sound {
+            embeddings.f_narrow(0, *at as i64, clip.size()[0])?.f_copy_(clip)?;
+        }
+        self.language_model.forward(embeddings, spans, cache, asked)
+    }
+
+    /// The logits (prompts, vocab) of each prompt's first token of answer, with `clips` (tokens, hidden) in their order
+    /// in place of their `<|AUDIO|>`.
+    pub(crate) fn first_logits(&self, prompts: &[Prompt], clips: &[Tensor]) -> Result<Tensor, TchError> {
+        let (mut ids, mut sound, mut spans, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut clips = clips.iter();
+        for prompt in prompts {
+            let start = ids.len();
+            let heard = prompt.audio.iter().zip(&mut clips).map(|(at, clip)| (start + at.start, clip.shallow_clone()));
+            sound.extend(heard);
+            ids.extend(&prompt.ids);
+            spans.push(Span { slot: start..ids.len(), held: 0, new: prompt.ids.len() });
+            asked.push(ids.len() as i64 - 1);
+        }
+        self.read(&ids, &sound, &spans, &mut self.new_cache(ids.len())?, &asked)
     }
 }
 

@@ -1,0 +1,121 @@
+//! Clips are encoded in batches of their own, of clips about equally long, a few layers a step where somebody urgent is
+//! being answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use records::Lane;
+use tch::Tensor;
+
+use super::Engine;
+use super::row::Clips;
+use crate::qwen2_audio::{Encoding, Mel};
+use crate::{ModelError, TokenChooser};
+
+/// Mel frames that are encoded together at most, padding included: two clips of 30 s.
+const MOST_FRAMES: usize = 6000;
+
+/// Clips on their way through the encoder.
+struct Batch {
+    lane: Lane,
+    /// The rows, each with its clips.
+    rows: Vec<(u64, Vec<Mel>)>,
+    encoding: Encoding,
+}
+
+/// The batches that are begun: a low-priority one may wait for a high-priority one.
+#[derive(Default)]
+pub(super) struct Hearing {
+    batches: Vec<Batch>,
+}
+
+fn longest(mels: &[Mel]) -> usize {
+    mels.iter().map(|mel| mel.frames).max().unwrap_or_default()
+}
+
+impl<C: TokenChooser + 'static> Engine<'_, C> {
+    /// Goes on with the most urgent batch: to its end, but a layer only where a high-priority row is being answered and the
+    /// batch has none.
+    pub(super) fn hear(&mut self) {
+        let is_unheard = |key: &&u64| self.rows.get(*key).is_some_and(|row| matches!(row.clips, Clips::Unheard(_)));
+        let keys: Vec<u64> = self.schedule.running().map(|ask| ask.key).collect();
+        let first = keys.iter().find(is_unheard).and_then(|key| self.rows.get(key)).map(|row| row.urgency.lane);
+        let begun = self.hearing.batches.last().map(|batch| batch.lane);
+        if first.is_some() && (begun.is_none() || (first, begun) == (Some(Lane::High), Some(Lane::Low))) {
+            self.begin_to_hear(&keys);
+        }
+        let Some(mut batch) = self.hearing.batches.pop() else { return };
+        batch.rows.retain(|(key, _)| self.rows.contains_key(key));
+        if batch.rows.is_empty() {
+            return;
+        }
+        let is_urgent = |row: &super::row::Answering<C>| row.urgency.lane == Lane::High && row.slot.is_some();
+        let goes_slowly = batch.lane == Lane::Low && self.rows.values().any(is_urgent);
+        let model = self.model;
+        let heard = guarded(|| {
+            loop {
+                if model.audio_tower().advance(&mut batch.encoding)? {
+                    return Ok(Some(model.project(&model.audio_tower().finish(&batch.encoding)?)?));
+                }
+                if goes_slowly {
+                    return Ok(None);
+                }
+            }
+        });
+        match heard {
+            Ok(None) => self.hearing.batches.push(batch),
+            Ok(Some(clips)) => self.heard(batch.rows, clips),
+            Err(error) => self.hear_alone(batch.rows, error),
+        }
+    }
+
+    /// Begins a batch with the most urgent unheard row and those of its length.
+    fn begin_to_hear(&mut self, keys: &[u64]) {
+        let (mut rows, mut lane, mut range, mut clips) = (Vec::new(), Lane::Low, (usize::MAX, 0), 0);
+        for key in keys {
+            let Some(row) = self.rows.get_mut(key) else { continue };
+            let Clips::Unheard(mels) = &mut row.clips else { continue };
+            let (shortest, most) = (range.0.min(longest(mels)), range.1.max(longest(mels)));
+            let is_first = rows.is_empty();
+            // Padding is a fifth at most, and nobody urgent waits for others' clips.
+            let fits = 5 * shortest >= 4 * most && (clips + mels.len()) * most <= MOST_FRAMES && lane == Lane::Low;
+            if is_first || fits && row.urgency.lane == Lane::Low {
+                (range, clips, lane) = ((shortest, most), clips + mels.len(), row.urgency.lane);
+                rows.push((*key, std::mem::take(mels)));
+                row.clips = Clips::Hearing;
+            }
+        }
+        let mels: Vec<&Mel> = rows.iter().flat_map(|(_, mels)| mels).collect();
+        match guarded(|| Ok(self.model.audio_tower().begin(&mels)?)) {
+            Ok(encoding) => self.hearing.batches.push(Batch { lane, rows, encoding }),
+            Err(error) => self.hear_alone(rows, error),
+        }
+    }
+
+    fn heard(&mut self, rows: Vec<(u64, Vec<Mel>)>, clips: Vec<Tensor>) {
+        let mut clips = clips.into_iter();
+        for (key, mels) in rows {
+            let of_row = clips.by_ref().take(mels.len()).collect();
+            if let Some(row) = self.rows.get_mut(&key) {
+                row.clips = Clips::Heard(of_row);
+            }
+        }
+    }
+
+    /// Encodes each row of a batch that failed alone: so the clip that libtorch does not bear fails alone.
+    fn hear_alone(&mut self, rows: Vec<(u64, Vec<Mel>)>, error: ModelError) {
+        tracing::warn!(rows = rows.len(), %error, "encoding failed: each row is encoded alone");
+        for (key, mels) in rows {
+            let model = self.model;
+            match guarded(|| Ok(model.project(&model.encode(&mels.iter().collect::<Vec<_>>())?)?)) {
+                Ok(clips) => self.heard(vec![(key, mels)], clips),
+                Err(error) => self.fail_on_device(key, error),
+            }
+        }
+    }
+}
+
+/// Runs a piece of the model; its panic is a failure.
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
+    let panicked = |_| Err(ModelError::Torch("a panic in the model; the log says which".into()));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
+}
