@@ -16,7 +16,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use records::{Annotation, ErrorType, Fault, UtcMicros};
+use records::{Annotation, ErrorType, Fault, Lane, UtcMicros};
 use serde::Deserialize;
 use tch::Kind;
 use tokio::sync::oneshot;
@@ -180,11 +180,13 @@ impl LocalModel {
         let start = |name: String, work: Box<dyn FnOnce() + Send>| {
             Builder::new().name(name).spawn(work).expect("without threads nothing can work")
         };
-        let hearer = |n: usize| {
+        let hearer = |name: String, only: Option<Lane>| {
             let (desk, hear) = (Arc::clone(&desk), Arc::clone(&hear));
-            start(format!("hear-{n}"), Box::new(move || hear_all(&desk, &*hear)))
+            start(name, Box::new(move || hear_all(&desk, &*hear, only)))
         };
-        let mut threads: Vec<_> = (0..hearers.get()).map(hearer).collect();
+        let mut threads: Vec<_> = (0..hearers.get()).map(|n| hearer(format!("hear-{n}"), None)).collect();
+        // Hearing cannot be put off once it has begun: an urgent upload must not wait until hours of bulk are decoded.
+        threads.push(hearer("hear-high".into(), Some(Lane::High)));
         let of_engine = Arc::clone(&desk);
         threads.push(start("engine".into(), Box::new(move || answer_all(&of_engine, answer))));
         Self { name, desk, threads, calibration: None }
@@ -230,8 +232,8 @@ impl Drop for LocalModel {
 }
 
 /// Hears requests until the desk is closed. A decoder that panics on a file fails that file only.
-fn hear_all(desk: &Desk, hear: &Hear) {
-    while let Some(job) = desk.next_to_hear() {
+fn hear_all(desk: &Desk, hear: &Hear, only: Option<Lane>) {
+    while let Some(job) = desk.next_to_hear(only) {
         let heard = catch_unwind(AssertUnwindSafe(|| hear(&job.request))).unwrap_or_else(|_| {
             let message = format!("the decoder panicked on {}", job.request.audio.display());
             Err(Fault::permanent(ErrorType::AudioUndecodable, message))

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use records::{Annotation, Fault, UtcMicros};
+use records::{Annotation, Fault, Lane, UtcMicros};
 use tokio::sync::oneshot;
 
 use crate::Request;
@@ -101,10 +101,15 @@ impl Desk {
         }
     }
 
-    /// Waits for a request to hear; `None` once the desk is closed. Those given up are left out.
-    pub(super) fn next_to_hear(&self) -> Option<Job> {
+    /// Waits for a request to hear, of this lane where one is given; `None` once the desk is closed. Those given up are
+    /// left out.
+    pub(super) fn next_to_hear(&self, only: Option<Lane>) -> Option<Job> {
+        let fits = |lines: &Lines| {
+            let first = lines.unheard.peek().map(|(_, job)| job.request.lane);
+            lines.may_hear(self.ahead) && only.is_none_or(|lane| first == Some(lane))
+        };
         loop {
-            match self.wait_while(|lines| !lines.may_hear(self.ahead)).unheard.pop() {
+            match self.wait_while(|lines| !fits(lines)).unheard.pop() {
                 Some(job) if job.is_given_up() => {}
                 job => return job,
             }

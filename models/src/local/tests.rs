@@ -113,6 +113,28 @@ async fn a_high_request_overtakes_waiting_low_ones_and_a_dropped_one_is_not_run(
 }
 
 #[tokio::test]
+async fn a_high_request_is_heard_although_low_ones_keep_the_hearers_busy() {
+    let (tell_heard, mut heard) = unbounded_channel();
+    let (go, gate) = channel();
+    let gate = Mutex::new(gate);
+    let hear = move |request: &Request| {
+        tell_heard.send(request.prompt.to_string()).expect("the test listens");
+        if request.lane == Lane::Low {
+            gate.lock().expect("no panic").recv().ok();
+        }
+        Ok(rows(request))
+    };
+    let answer = one_by_one(|name| Ok(annotation(name)));
+    let model = LocalModel::run("m".into(), count(4), count(1), Arc::new(hear), answer);
+    let mut low = model.annotate(request("low", 50));
+    assert!(poll_once(&mut low).is_none());
+    assert_eq!(heard.recv().await.as_deref(), Some("low"));
+    assert_eq!(model.annotate(request("high", 5)).await.expect("an answer").model, "high");
+    go.send(()).expect("it is still being heard");
+    assert_eq!(low.await.expect("an answer").model, "low");
+}
+
+#[tokio::test]
 async fn a_panic_of_the_model_hangs_nobody_and_it_says_that_it_is_unhealthy() {
     let (go, gate) = channel();
     let answer = move |desk: &Desk| {
@@ -188,7 +210,7 @@ fn little_is_heard_ahead_of_the_model_but_for_what_would_be_answered_first() {
         desk.ask(Job { request: request(name, deadline), reply });
     };
     let hear = || {
-        let job = desk.next_to_hear().expect("open");
+        let job = desk.next_to_hear(None).expect("open");
         let (name, rows) = (job.request.prompt.to_string(), rows(&job.request));
         desk.put(Heard { job, rows });
         name
@@ -225,7 +247,7 @@ fn what_may_wait_is_left_at_the_desk_what_is_given_up_is_left_out_and_a_closed_d
     assert_eq!(name(desk.heard_due_before(None)), None);
     let mut waiting = put("waiting", 1);
     desk.close();
-    assert!(desk.wait_for_heard().is_none() && desk.next_to_hear().is_none() && desk.is_closed());
+    assert!(desk.wait_for_heard().is_none() && desk.next_to_hear(None).is_none() && desk.is_closed());
     let mut late = put("late", 1);
     for caller in [&mut waiting, &mut late] {
         assert_eq!(caller.try_recv(), Err(oneshot::error::TryRecvError::Closed));
