@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The audio front end beside librosa + transformers, on one core, clip by clip: seconds of sound in a second, and the ratio.
-# Needs python3 with the packages of benches/peers/requirements.txt; PYTHON names another one.
+# Needs python3 with the packages of benches/peers/front_end-requirements.txt; PYTHON names another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
