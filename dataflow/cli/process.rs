@@ -51,13 +51,17 @@ impl Process {
             died = worker.ended() => died?,
         }
         progress.finish_and_clear();
-        drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        let given_back = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
 
         let mut outcomes = Vec::new();
         for id in &ids {
             outcomes.extend(store.outcome(id).await?);
         }
         show::outcomes(&outcomes, common.json)?;
+        if given_back > 0 {
+            // The model computes on for nobody, and the graph waits for it.
+            models::exit_now(1);
+        }
         let all_completed = outcomes.len() == ids.len() && outcomes.iter().all(|o| o.status == Status::Completed);
         Ok(if all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -86,6 +86,10 @@ impl Serve {
         drop(end_export);
         let written = exporting.await??;
         tracing::info!(given_back, rows = written.rows, files = written.files, "ended; nothing is in flight");
+        if given_back > 0 {
+            // The model computes on for nobody, and the graph waits for it.
+            models::exit_now(0);
+        }
         store.close().await;
         Ok(ExitCode::SUCCESS)
     }

@@ -3,9 +3,11 @@
 
 mod chooser;
 mod error;
+mod exit;
 
 pub use chooser::{Chosen, Greedy, TokenChooser};
 pub use error::ModelError;
+pub use exit::exit_now;
 
 pub mod audio;
 pub mod breaker;
