@@ -124,14 +124,13 @@ impl Config {
             return Err(format!("a threshold is a confidence in [0, 1], not {threshold}"));
         }
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
-        self.experiment("").map(|_| ())
+        self.experiment().map(|_| ())
     }
 
-    fn experiment(&self, model: &str) -> Result<Experiment, String> {
+    fn experiment(&self) -> Result<Experiment, String> {
         let arm = |arm: &ArmConfig| Arm {
             name: arm.name.clone(),
             weight: arm.weight,
-            model: model.to_owned(),
             prompt: arm.prompt.as_ref().unwrap_or(&self.model.prompt).as_str().into(),
             threshold: arm.threshold.unwrap_or(self.model.threshold),
         };
@@ -153,14 +152,14 @@ impl Config {
         }
     }
 
-    /// What the graph decides by, where `model` answers.
+    /// What the graph decides by.
     ///
     /// # Errors
     /// In words, where the arms have no weight.
-    pub fn rules(&self, model: &str) -> Result<Rules, String> {
+    pub fn rules(&self) -> Result<Rules, String> {
         Ok(Rules {
             lanes: self.lane_rules(),
-            experiment: self.experiment(model)?,
+            experiment: self.experiment()?,
             retry: RetryPolicy {
                 max_attempts: self.retry.max_attempts,
                 base_ms: self.retry.base_ms,

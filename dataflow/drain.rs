@@ -58,26 +58,30 @@ pub async fn idle(source: &dyn Source, mut left: impl FnMut(u64)) {
     }
 }
 
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything that was in flight has its outcome.
+    Finished,
+    /// What was in flight was left to others. The worker may go on with it, for nobody.
+    GivenBack,
+}
+
 /// Pulls nothing further and waits until what is in flight has its outcome. What is not done after `timeout`, or at a
-/// second signal, is given back: how many uploads that were.
+/// second signal, is given back; where that fails, its leases run out by themselves.
 ///
 /// # Errors
 /// [`WorkerDied`].
-pub async fn drain(worker: &mut Worker, timeout: Duration, signals: &mut Signals) -> Result<usize, WorkerDied> {
+pub async fn drain(worker: &mut Worker, timeout: Duration, signals: &mut Signals) -> Result<Drained, WorkerDied> {
     worker.stop();
     tokio::select! {
-        ended = worker.ended() => return ended.map(|()| 0),
+        ended = worker.ended() => return ended.map(|()| Drained::Finished),
         () = tokio::time::sleep(timeout) => tracing::warn!(?timeout, "what is in flight did not end in time"),
         () = signals.next() => tracing::warn!("told to stop a second time"),
     }
     match worker.give_back().await {
-        Ok(uploads) => {
-            tracing::warn!(uploads, "gave back what was in flight");
-            Ok(uploads)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "could not give back what is in flight; its leases will run out");
-            Ok(0)
-        }
+        Ok(uploads) => tracing::warn!(uploads, "gave back what was in flight"),
+        Err(error) => tracing::warn!(%error, "could not give back what is in flight; its leases will run out"),
     }
+    Ok(Drained::GivenBack)
 }

@@ -133,14 +133,16 @@ async fn keep(source: Arc<dyn Source>, held: std::sync::Weak<Held>) {
         let Some(held) = held.upgrade() else { return };
         let leases = held.leases();
         match source.extend(&leases).await {
-            Ok(extended) if extended < held.count(&leases) => {
-                let lost = held.count(&leases) - extended;
-                tracing::warn!(
-                    lost,
-                    "leases ran out while the work goes on; these uploads are delivered twice and end once"
-                );
+            Ok(extended) => {
+                // Those acknowledged meanwhile are no loss.
+                let lost = held.count(&leases).saturating_sub(extended);
+                if lost > 0 {
+                    tracing::warn!(
+                        lost,
+                        "leases ran out while the work goes on; these uploads are delivered twice and end once"
+                    );
+                }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "leases cannot be extended; what runs out will be delivered twice and counted once");
             }

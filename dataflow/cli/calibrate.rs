@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -24,7 +23,7 @@ use tidemark::clock::now;
 use tidemark::config::Config;
 
 use super::process::progress;
-use super::{Common, show, start};
+use super::{Common, Exit, show, start};
 
 /// With fewer labels a curve is an anecdote.
 const FEW: usize = 100;
@@ -86,7 +85,7 @@ struct Row {
 }
 
 impl Calibrate {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let mut config = Config::load(common.config.as_deref())?;
         config.model.checkpoint = self.dir.clone();
         let mut evidence = Evidence::new(Arc::new(MetadataSchema::load(&config.model.schema)?));
@@ -108,7 +107,7 @@ impl Calibrate {
         if !common.json {
             self.remark(evidence.overall().len(), failed)?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Success)
     }
 
     async fn read_labels(&self, evidence: &Evidence, data: &Path) -> anyhow::Result<Vec<Labelled>> {

@@ -1,7 +1,5 @@
 //! `tidemark dlq`: looks at dead letters, tries them again, throws them away.
 
-use std::process::ExitCode;
-
 use anyhow::bail;
 use connectors::store::{DeadLetter, Redriven};
 use records::{Attempt, UploadId, UtcMicros};
@@ -9,7 +7,7 @@ use serde_json::json;
 use tidemark::clock::now;
 
 use super::outcomes::upload_id;
-use super::{Common, show, start};
+use super::{Common, Exit, show, start};
 
 const DAY_US: u64 = 24 * 3600 * 1_000_000;
 
@@ -51,7 +49,7 @@ pub(super) enum Dlq {
 }
 
 impl Dlq {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let store = start::existing_store(&common.data).await?;
         match self {
             Self::List { limit } => list(&store.dead_letters(limit).await?, common.json)?,
@@ -65,7 +63,7 @@ impl Dlq {
                 let is_requeued =
                     |result: &Redriven| matches!(result, Redriven::Requeued { .. } | Redriven::AlreadyRequeued);
                 if !redriven.iter().all(is_requeued) {
-                    return Ok(ExitCode::FAILURE);
+                    return Ok(Exit::Failure);
                 }
             }
             Self::Purge { older_than_days, ids } => {
@@ -79,7 +77,7 @@ impl Dlq {
             }
         }
         store.close().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Success)
     }
 }
 

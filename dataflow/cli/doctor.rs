@@ -1,7 +1,5 @@
 //! `tidemark doctor`: says what is wrong with a set-up, and how to mend it.
 
-use std::process::ExitCode;
-
 use connectors::store::Store;
 use models::calibration::Calibration;
 use models::qwen2_audio::Description;
@@ -10,7 +8,7 @@ use serde_json::json;
 use tidemark::config::{Config, DeviceChoice};
 use tokio::net::TcpListener;
 
-use super::{Common, show};
+use super::{Common, Exit, show};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  tidemark doctor --config /etc/tidemark.toml --data /var/lib/tidemark")]
@@ -23,7 +21,7 @@ struct Check {
 }
 
 impl Doctor {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let mut checks = Vec::new();
         let config = Config::load(common.config.as_deref());
         let file =
@@ -41,7 +39,7 @@ impl Doctor {
             checks.push(Check { what: "gateway", found: gateway(&config).await });
         }
         print(&checks, common.json)?;
-        Ok(if checks.iter().all(|check| check.found.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if checks.iter().all(|check| check.found.is_ok()) { Exit::Success } else { Exit::Failure })
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use records::{Lane, Mode, Tier, Upload, UploadId};
 use tidemark::clock::now;
 use tidemark::config::Config;
 
-use super::{Common, show, start};
+use super::{Common, Exit, show, start};
 
 /// Endings that a folder is searched for.
 const AUDIO: [&str; 9] = ["wav", "flac", "mp3", "ogg", "oga", "opus", "m4a", "aac", "aiff"];
@@ -39,7 +38,7 @@ pub(super) struct Enqueue {
 }
 
 impl Enqueue {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let config = Config::load(common.config.as_deref())?;
         let messages = match &self.events {
             Some(path) => events(path)?,
@@ -60,7 +59,7 @@ impl Enqueue {
         store.enqueue(&messages, now()).await?;
         store.close().await;
         print(&ids, common.json)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Success)
     }
 }
 

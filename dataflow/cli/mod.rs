@@ -11,11 +11,11 @@ mod serve;
 mod show;
 mod start;
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use models::exit_now;
 use tracing_subscriber::EnvFilter;
 
 /// Audio uploads in, trustworthy metadata out.
@@ -72,8 +72,28 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// Runs the command; 0 where all went well, 1 where something did not, 2 for a command line that cannot be read.
-pub(crate) fn run() -> ExitCode {
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// All went well: 0.
+    Success,
+    /// Something did not: 1.
+    Failure,
+}
+
+/// Runs the command and ends the process: 0 where all went well, 1 where something did not, 2 for a command line that
+/// cannot be read.
+pub(crate) fn run() -> ! {
+    let code = match command() {
+        Exit::Success => 0,
+        Exit::Failure => 1,
+    };
+    // Commands write whole lines, and standard output holds no more than a part of one.
+    std::io::stdout().flush().ok();
+    exit_now(code)
+}
+
+fn command() -> Exit {
     let Cli { common, command } = Cli::parse();
     // What decoders remark about a file stands in its fault, if there is one.
     let level = if matches!(command, Command::Serve(_)) { "info,symphonia=off" } else { "warn,symphonia=off" };
@@ -100,11 +120,11 @@ pub(crate) fn run() -> ExitCode {
     done.unwrap_or_else(|error| failed(&error))
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
+fn failed(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
         // Whoever read our output has seen enough.
-        return ExitCode::SUCCESS;
+        return Exit::Success;
     }
     eprintln!("tidemark: {error:#}");
-    ExitCode::FAILURE
+    Exit::Failure
 }

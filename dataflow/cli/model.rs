@@ -1,14 +1,13 @@
 //! `tidemark model`: looks at checkpoints and proves that they are run as they were made.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use models::qwen2_audio::Description;
 use models::verify::{Report, verify};
 use serde_json::json;
 
 use super::calibrate::Calibrate;
-use super::{Common, show};
+use super::{Common, Exit, show};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Model {
@@ -32,20 +31,20 @@ pub(super) enum Model {
 }
 
 impl Model {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         match self {
             Self::Inspect { dir } => inspect(&dir, common.json),
             Self::Verify { dir, audio } => {
                 let report = verify(&dir, audio.as_deref())?;
                 print(&report, common.json)?;
-                Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                Ok(if report.passed() { Exit::Success } else { Exit::Failure })
             }
             Self::Calibrate(command) => command.run(common).await,
         }
     }
 }
 
-fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+fn inspect(dir: &Path, json: bool) -> anyhow::Result<Exit> {
     let found = Description::read(dir)?;
     let bytes: u64 = found.files.iter().map(|(_, bytes)| bytes).sum();
     if json {
@@ -60,7 +59,7 @@ fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
             "files": found.files.len(),
             "bytes": bytes,
         }))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Exit::Success);
     }
     let (audio, text) = (&found.config.audio_config, &found.config.text_config);
     let rows = [
@@ -83,7 +82,7 @@ fn inspect(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
         ("files", format!("{} of {} in {bytes} bytes", found.files.len(), found.dtypes.join(", "))),
     ];
     show::table(&["", &dir.display().to_string()], rows.map(|(name, value)| vec![name.to_owned(), value]))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Success)
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {

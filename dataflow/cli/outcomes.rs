@@ -1,11 +1,9 @@
 //! `tidemark outcomes`: what became of uploads.
 
-use std::process::ExitCode;
-
 use anyhow::bail;
 use records::UploadId;
 
-use super::{Common, show, start};
+use super::{Common, Exit, show, start};
 
 #[derive(clap::Args)]
 #[command(
@@ -21,7 +19,7 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let store = start::existing_store(&common.data).await?;
         let outcomes = if self.ids.is_empty() {
             store.newest_outcomes(self.limit).await?
@@ -34,7 +32,7 @@ impl Outcomes {
             outcomes
         };
         show::outcomes(&outcomes, common.json)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Success)
     }
 }
 

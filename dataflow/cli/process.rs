@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tidemark::drain::{self, Signals};
 use tidemark::worker::Worker;
 
 use super::enqueue::{event, files};
-use super::{Common, show, start};
+use super::{Common, Exit, show, start};
 
 #[derive(clap::Args)]
 #[command(
@@ -28,7 +27,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let config = Config::load(common.config.as_deref())?;
         let uploads = files(&self.files)?
             .iter()
@@ -51,19 +50,15 @@ impl Process {
             died = worker.ended() => died?,
         }
         progress.finish_and_clear();
-        let given_back = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
 
         let mut outcomes = Vec::new();
         for id in &ids {
             outcomes.extend(store.outcome(id).await?);
         }
         show::outcomes(&outcomes, common.json)?;
-        if given_back > 0 {
-            // The model computes on for nobody, and the graph waits for it.
-            models::exit_now(1);
-        }
         let all_completed = outcomes.len() == ids.len() && outcomes.iter().all(|o| o.status == Status::Completed);
-        Ok(if all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if all_completed { Exit::Success } else { Exit::Failure })
     }
 }
 

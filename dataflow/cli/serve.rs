@@ -1,7 +1,6 @@
 //! `tidemark serve`: works the queue.
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +13,14 @@ use models::local::LocalModel;
 use records::Lane;
 use tidemark::clock::now;
 use tidemark::config::Config;
-use tidemark::drain::{self, Signals};
+use tidemark::drain::{self, Drained, Signals};
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::{Common, start};
+use super::{Common, Exit, start};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -41,7 +40,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) async fn run(self, common: &Common) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let config = Config::load(common.config.as_deref())?;
         let store = start::store(&common.data).await?;
         let _claim = store.claim().await?;
@@ -82,16 +81,15 @@ impl Serve {
                 bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
             }
         }
-        let given_back = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
         drop(end_export);
         let written = exporting.await??;
-        tracing::info!(given_back, rows = written.rows, files = written.files, "ended; nothing is in flight");
-        if given_back > 0 {
-            // The model computes on for nobody, and the graph waits for it.
-            models::exit_now(0);
+        tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
+        // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.
+        if drained == Drained::Finished {
+            store.close().await;
         }
-        store.close().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Success)
     }
 }
 

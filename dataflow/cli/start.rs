@@ -75,7 +75,7 @@ pub(super) fn parts(config: &Config, source: Arc<dyn Source>, store: &Store, mod
         store: store.clone(),
         primary: Arc::clone(&models.primary) as Arc<dyn Annotator>,
         fallback,
-        rules: config.rules(models.primary.model()).map_err(anyhow::Error::msg)?,
+        rules: config.rules().map_err(anyhow::Error::msg)?,
         max_in_flight: [config.lanes.high.max_in_flight, config.lanes.low.max_in_flight],
         metrics: Arc::new(Metrics::new()),
         health: Arc::new(Health::default()),

@@ -1,6 +1,5 @@
 //! Measures the engine on a checkpoint of `benches/peers/make_checkpoint.py`: clips a second by batch, length and
-//! precision, in the cells of `benches/peers/transformers_generate.py`; and what a high-priority upload waits beside
-//! low-priority ones that fill the engine.
+//! precision, in the cells of `benches/peers/transformers_generate.py`.
 //!
 //! Columns: who, precision, batch, seconds of each clip, clips a second, CPU seconds a clip (which is what to compare where
 //! others share the machine).
@@ -56,7 +55,7 @@ fn cpu_seconds() -> f64 {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let Some(folder) = arguments.next() else {
-        println!("usage: cargo bench -p models --bench engine -- FOLDER [THREADS]");
+        println!("usage: cargo bench -p models --bench engine -- FOLDER [THREADS [CELL]]");
         return;
     };
     let threads = arguments.next().and_then(|threads| threads.parse().ok());

@@ -17,8 +17,6 @@ pub struct Arm {
     pub name: String,
     /// Its share, relative to the other arms' weights.
     pub weight: u32,
-    /// The model that answers.
-    pub model: String,
     /// The question that is asked.
     pub prompt: Arc<str>,
     /// Below this confidence the fallback is asked.

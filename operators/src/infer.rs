@@ -19,7 +19,7 @@ pub struct Question {
     pub lane: Lane,
     /// When its answer is due.
     pub deadline: UtcMicros,
-    /// Its arm: the model and the prompt.
+    /// Its arm: the prompt.
     pub arm: Arc<Arm>,
     /// 1 for the first round.
     pub round: u32,

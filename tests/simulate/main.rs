@@ -4,13 +4,16 @@
 
 mod clock;
 mod plan;
+mod process;
 mod store;
+mod summary;
 mod world;
 
 use plan::Plan;
-use world::{Bug, World};
+use summary::{Bug, Summary};
+use world::World;
 
-fn simulate(seed: u64, bug: Option<Bug>) -> Result<world::Summary, String> {
+fn simulate(seed: u64, bug: Option<Bug>) -> Result<Summary, String> {
     std::panic::catch_unwind(|| World::new(Plan::draw(seed), bug).run()).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default())
@@ -27,7 +30,7 @@ fn every_promise_holds_under_every_fault() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(2000),
     };
-    let mut total = world::Summary::default();
+    let mut total = Summary::default();
     for seed in seeds.clone() {
         match simulate(seed, None) {
             Ok(summary) => total.add(&summary),

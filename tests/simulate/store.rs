@@ -7,7 +7,7 @@ use operators::{Admission, Write};
 use records::Admitted;
 use records::{Lane, Outcome, Upload, UploadId, UtcMicros};
 
-use crate::world::Bug;
+use crate::summary::Bug;
 
 /// A message in the source.
 pub(crate) struct Message {

@@ -3,120 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
 
 use models::queue::DeadlineQueue;
-use operators::bridge::{Port, Sender, inlet, link};
-use operators::{
-    Admission, Answer, Arm, Arrival, Clock, Experiment, LaneRules, Question, RetryPolicy, Ticket, Unit, Write,
-};
-use records::{Admitted, Annotation, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
+use operators::bridge::{inlet, link};
+use operators::{Answer, Arm, Arrival, Clock, Experiment, LaneRules, RetryPolicy, Ticket, Unit};
+use records::{Annotation, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
 use tidemark::process::{Rules, Seams, process};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
-use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
 use crate::clock::SimulatedClock;
 use crate::plan::{Fate, Plan};
+use crate::process::{Event, Line, Permit, Process};
 use crate::store::Durable;
-
-/// A mistake planted to see that it is caught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    AcknowledgeBeforeCommit,
-    NoUniqueKey,
-    FirstComeFirstServed,
-    NoPermits,
-}
-
-/// What a run went through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
-    uploads: usize,
-    completed: usize,
-    dead_lettered: usize,
-    fallbacks: usize,
-    below_threshold: usize,
-    retried: usize,
-    crashes: usize,
-    redeliveries: usize,
-    lost_answers: usize,
-}
-
-impl Summary {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.uploads += other.uploads;
-        self.completed += other.completed;
-        self.dead_lettered += other.dead_lettered;
-        self.fallbacks += other.fallbacks;
-        self.below_threshold += other.below_threshold;
-        self.retried += other.retried;
-        self.crashes += other.crashes;
-        self.redeliveries += other.redeliveries;
-        self.lost_answers += other.lost_answers;
-    }
-
-    pub(crate) fn saw_everything(&self) -> bool {
-        let Self {
-            uploads,
-            completed,
-            dead_lettered,
-            fallbacks,
-            below_threshold,
-            retried,
-            crashes,
-            redeliveries,
-            lost_answers,
-        } = self;
-        [uploads, completed, dead_lettered, fallbacks, below_threshold, retried, crashes, redeliveries, lost_answers]
-            .iter()
-            .all(|count| **count > 0)
-    }
-}
-
-/// Something that will happen at a moment.
-enum Event {
-    Admit(u64, Admission, Fate),
-    Write(u64, Box<Write>, Fate),
-    Answer(Line, Vec<(u64, Question)>),
-}
-
-#[derive(Clone, Copy)]
-enum Line {
-    Primary,
-    Fallback,
-}
-
-/// A permit of a lane, counted while it lives.
-struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All that a crash takes away.
-struct Process {
-    worker: Worker,
-    probe: Handle<u64>,
-    arrivals: Sender<Arrival>,
-    admissions: Port<Admission, Admitted>,
-    primary: Port<Question, Answer>,
-    fallback: Option<Port<Question, Answer>>,
-    outcomes: Port<Write, ()>,
-    acknowledgements: Receiver<Ticket>,
-    waiting: DeadlineQueue<(u64, Question)>,
-    /// The same requests in order of arrival: what the planted bug serves, and what the promise is checked against.
-    line: Vec<(u64, Question)>,
-    asked: BTreeSet<records::UploadId>,
-    model_is_busy: bool,
-    in_flight: [Arc<AtomicUsize>; 2],
-    events: BTreeMap<(u64, u64), Event>,
-    admitted: BTreeMap<UtcMicros, Vec<records::UploadId>>,
-}
+use crate::summary::{Bug, Summary};
 
 pub(crate) struct World {
     plan: Plan,
@@ -129,6 +32,7 @@ pub(crate) struct World {
 
 const LEASE_US: u64 = 3_000_000;
 const MAX_ATTEMPTS: u32 = 3;
+const MODEL: &str = "m";
 
 impl World {
     pub(crate) fn new(plan: Plan, bug: Option<Bug>) -> Self {
@@ -396,8 +300,8 @@ impl World {
             Event::Answer(line, batch) => {
                 let asked_at = self.clock.now();
                 for (number, question) in batch {
-                    let result = self.annotate(&question);
-                    let model = question.arm.model.clone();
+                    let result = self.annotate();
+                    let model = MODEL.to_owned();
                     let answer = Answer { model, asked_at, answered_at: asked_at, result };
                     match line {
                         Line::Primary => {
@@ -421,7 +325,7 @@ impl World {
         self.schedule(process, event);
     }
 
-    fn annotate(&mut self, question: &Question) -> Result<Annotation, Fault> {
+    fn annotate(&mut self) -> Result<Annotation, Fault> {
         if self.plan.fails() {
             return Err(match self.plan.below(5) {
                 0 => Fault::permanent(ErrorType::AudioUndecodable, "not audio"),
@@ -431,7 +335,7 @@ impl World {
             });
         }
         Ok(Annotation {
-            model: question.arm.model.clone(),
+            model: MODEL.to_owned(),
             metadata: Default::default(),
             confidence: Some(Confidence::try_from(0.5 + self.plan.fraction() / 2.0).expect("in range")),
             field_confidence: Default::default(),
@@ -467,13 +371,7 @@ impl World {
 }
 
 fn rules() -> Rules {
-    let arm = |name: &str, weight| Arm {
-        name: name.to_string(),
-        weight,
-        model: "m".to_string(),
-        prompt: "?".into(),
-        threshold: 0.8,
-    };
+    let arm = |name: &str, weight| Arm { name: name.to_string(), weight, prompt: "?".into(), threshold: 0.8 };
     Rules {
         lanes: LaneRules {
             high_tiers: vec![Tier::Enterprise],

@@ -19,7 +19,8 @@ fn drains(signal: &str) {
     assert!(sent.success());
     let rest: Vec<String> = log.collect();
     assert!(serve.wait().expect("ended").success(), "a drain is no failure: {rest:?}");
-    assert!(rest.iter().any(|line| line.contains("nothing is in flight")), "{rest:?}");
+    let is_finished = |line: &String| line.contains("nothing is in flight") && line.contains("Finished");
+    assert!(rest.iter().any(is_finished), "{rest:?}");
 
     let finished = home.outcomes().len();
     home.serve_until_idle();
