@@ -15,7 +15,7 @@ use connectors::objects::local_path;
 use connectors::source::Source;
 use connectors::store::Store;
 use futures::FutureExt;
-use models::{Annotator, Request};
+use models::{Annotator, Late, Request};
 use operators::bridge::{Port, inlet, link};
 use operators::{Admission, Answer, Question, Ticket, Write};
 use records::{Admitted, ErrorType, Fault, Outcome, UtcMicros};
@@ -104,10 +104,11 @@ impl Worker {
         let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
         thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
         let (at, clock, model) = (runtime.clone(), parts.clock, Arc::clone(&parts.primary));
-        thread("ask-primary", Box::new(move || ask(&primary_port, &model, clock, &at)))?;
+        let late = if parts.fallback.is_some() { Late::Refuse } else { Late::Answer };
+        thread("ask-primary", Box::new(move || ask(&primary_port, &model, (clock, late), &at)))?;
         if let Some(model) = parts.fallback.clone() {
             let (at, clock) = (runtime.clone(), parts.clock);
-            thread("ask-fallback", Box::new(move || ask(&fallback_port, &model, clock, &at)))?;
+            thread("ask-fallback", Box::new(move || ask(&fallback_port, &model, (clock, Late::Answer), &at)))?;
         }
         let (end, ended) = oneshot::channel();
         let (rules, clock) = (parts.rules.clone(), parts.clock);
@@ -239,12 +240,17 @@ fn acknowledge_all(tickets: &Receiver<Ticket>, parts: &Parts, held: &Held, runti
     }
 }
 
-fn ask(port: &Port<Question, Answer>, model: &Arc<dyn Annotator>, clock: fn() -> UtcMicros, runtime: &Handle) {
+fn ask(
+    port: &Port<Question, Answer>,
+    model: &Arc<dyn Annotator>,
+    (clock, late): (fn() -> UtcMicros, Late),
+    runtime: &Handle,
+) {
     while let Ok((number, question)) = port.requests.recv() {
         let (answers, model) = (port.answers.clone(), Arc::clone(model));
         runtime.spawn(async move {
             let asked_at = clock();
-            let result = match request(&question) {
+            let result = match request(&question, late) {
                 Ok(request) => AssertUnwindSafe(model.annotate(request)).catch_unwind().await.unwrap_or_else(|_| {
                     Err(Fault::indeterminate(ErrorType::Model, format!("{} panicked; the log says why", model.model())))
                 }),
@@ -260,12 +266,14 @@ fn ask(port: &Port<Question, Answer>, model: &Arc<dyn Annotator>, clock: fn() ->
     }
 }
 
-fn request(question: &Question) -> Result<Request, Fault> {
+fn request(question: &Question, late: Late) -> Result<Request, Fault> {
     Ok(Request {
         upload_id: question.upload.upload_id.clone(),
         audio: local_path(&question.upload.audio_uri)?,
         lane: question.lane,
         deadline: question.deadline,
         prompt: Arc::clone(&question.arm.prompt),
+        // Where the other model has failed as well, a late answer is better than a dead letter.
+        late: if question.round == 1 { late } else { Late::Answer },
     })
 }

@@ -15,7 +15,7 @@ use models::calibration::plot::{self, Panel};
 use models::calibration::{Accepted, Calibration, Curve, Evidence, Method, Metrics, Scored, held_out};
 use models::local::LocalModel;
 use models::schema::MetadataSchema;
-use models::{Annotator, Request};
+use models::{Annotator, Late, Request};
 use records::{Lane, Metadata, UploadId, UtcMicros};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -167,7 +167,7 @@ async fn listen(config: &Config, labels: Vec<Labelled>, evidence: &mut Evidence)
     let describe = |(n, Labelled { audio, label }): (u64, Labelled)| {
         let upload_id = UploadId::try_from(format!("label-{n}")).expect("letters and digits");
         let (lane, deadline, prompt) = (Lane::Low, UtcMicros(n), Arc::clone(&prompt));
-        let request = Request { upload_id, audio: audio.clone(), lane, deadline, prompt };
+        let request = Request { upload_id, audio: audio.clone(), lane, deadline, prompt, late: Late::Answer };
         async move { (audio, label, model.annotate(request).await) }
     };
     let mut answers = futures::stream::iter((1..).zip(labels).map(describe)).buffer_unordered(ahead);

@@ -41,6 +41,18 @@ pub struct Request {
     pub deadline: UtcMicros,
     /// The question, of the upload's experiment arm.
     pub prompt: Arc<str>,
+    /// What to do where the answer would come after the deadline.
+    pub late: Late,
+}
+
+/// What a model does with a request whose deadline it foresees to miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// It answers all the same: nobody else will, so a late answer is better than none.
+    Answer,
+    /// It refuses at once, so that another model can answer in time. A deadline that has passed is no reason: nobody can
+    /// meet it any more.
+    Refuse,
 }
 
 /// A model that annotates audio.

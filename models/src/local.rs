@@ -245,14 +245,17 @@ fn hear_all(desk: &Desk, hear: &Hear, only: Option<Lane>) {
     }
 }
 
-/// Answers until the desk is closed; and closes it when it ends, in a panic too, so that nobody waits for it.
-fn answer_all(desk: &Desk, answer: Box<Answer>) {
-    struct Closing<'a>(&'a Desk);
-    impl Drop for Closing<'_> {
-        fn drop(&mut self) {
-            self.0.close();
-        }
+/// Closes the desk when it is dropped, in a panic too, so that nobody waits for what has ended.
+struct Closing<'a>(&'a Desk);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
+}
+
+/// Answers until the desk is closed.
+fn answer_all(desk: &Desk, answer: Box<Answer>) {
     let _closing = Closing(desk);
     answer(desk);
 }

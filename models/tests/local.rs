@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use models::local::{Clock, Device, Dtype, LocalModel, LocalOptions};
 use models::schema::MetadataSchema;
-use models::{Annotator, Request};
+use models::{Annotator, Late, Request};
 use records::{Annotation, ErrorType, Fault, FaultClass, Lane, UploadId, UtcMicros};
 
 fn fixture(name: &str) -> PathBuf {
@@ -48,6 +48,7 @@ async fn annotate(model: &LocalModel, audio: impl AsRef<Path>) -> Result<Annotat
         lane: Lane::High,
         deadline: UtcMicros(1),
         prompt: "Describe this audio as JSON.".into(),
+        late: Late::Answer,
     };
     model.annotate(request).await
 }

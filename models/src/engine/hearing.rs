@@ -51,8 +51,12 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
         let is_urgent = |row: &super::row::Answering<C>| row.urgency.lane == Lane::High && row.slot.is_some();
         let goes_slowly = batch.lane == Lane::Low && self.rows.values().any(is_urgent);
         let model = self.model;
+        let frames = batch.rows.iter().flat_map(|(_, mels)| mels).map(|mel| mel.frames as f64).sum::<f64>();
+        let part = frames / model.config().audio_config.encoder_layers.max(1) as f64;
+        let done = &mut self.work.frames;
         let heard = guarded(|| {
             loop {
+                *done += part;
                 if model.audio_tower().advance(&mut batch.encoding)? {
                     return Ok(Some(model.project(&model.audio_tower().finish(&batch.encoding)?)?));
                 }

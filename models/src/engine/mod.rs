@@ -8,6 +8,7 @@
 mod choice;
 mod hearing;
 mod masks;
+mod rates;
 mod row;
 mod schedule;
 mod slots;
@@ -26,6 +27,7 @@ use row::Answering;
 use schedule::{Ask, Change, Schedule};
 use slots::{Slots, slot_places};
 
+pub(crate) use rates::{Rates, Work};
 pub(crate) use row::Urgency;
 
 /// A row that is done: its answer with who chose it, or why there is none.
@@ -51,6 +53,9 @@ pub(crate) struct Engine<'m, C> {
     hearing: Hearing,
     masks: Masks<C>,
     ended: Vec<Ended<C>>,
+    /// What the step in work has done.
+    work: Work,
+    most_rows: usize,
     broken: bool,
     #[cfg(test)]
     fault: Option<Box<Fault<'m>>>,
@@ -81,6 +86,8 @@ impl<'m, C: TokenChooser + 'static> Engine<'m, C> {
             hearing: Hearing::default(),
             masks: Masks::start(),
             ended: Vec::new(),
+            work: Work::default(),
+            most_rows,
             broken: false,
             #[cfg(test)]
             fault: None,
@@ -138,9 +145,9 @@ impl<'m, C: TokenChooser + 'static> Engine<'m, C> {
     }
 
     /// Until when what is due need not be added: once as many rows wait as may run, only what may overtake one of them.
-    pub(crate) fn full_until(&self, most_rows: usize) -> Option<UtcMicros> {
+    pub(crate) fn full_until(&self) -> Option<UtcMicros> {
         let mut waiting = self.schedule.waiting();
-        waiting.by_ref().nth(most_rows.checked_sub(1)?).map(|ask| waiting.last().unwrap_or(ask).deadline)
+        waiting.by_ref().nth(self.most_rows.checked_sub(1)?).map(|ask| waiting.last().unwrap_or(ask).deadline)
     }
 
     /// Whether a row waits for a slot.
@@ -151,10 +158,35 @@ impl<'m, C: TokenChooser + 'static> Engine<'m, C> {
     /// Goes one step on; the rows that ended in it.
     pub(crate) fn step(&mut self) -> Vec<Ended<C>> {
         let _no_grad = tch::no_grad_guard();
+        self.work = Work::default();
         self.admit();
         self.hear();
         self.read();
         std::mem::take(&mut self.ended)
+    }
+
+    /// What the last step did.
+    pub(crate) fn work(&self) -> Work {
+        self.work
+    }
+
+    /// For each row that waits, the most urgent first, in how many seconds its answer will be there; nothing while too
+    /// little is known. What is more urgent goes before it; all others yield.
+    pub(crate) fn forecast(&self, rates: &Rates) -> Vec<(u64, f64)> {
+        let mut running = self.schedule.running().peekable();
+        let (mut before, mut rows, mut forecast) = (Work::default(), 0usize, Vec::new());
+        let together = self.rows.len().min(self.most_rows);
+        for ask in self.schedule.waiting() {
+            let ahead = std::iter::from_fn(|| running.next_if(|running| running.deadline <= ask.deadline));
+            for row in ahead.chain([ask]).filter_map(|ask| self.rows.get(&ask.key)) {
+                before.frames += row.unheard_frames();
+                before.tokens += row.unread_prompt();
+                rows += 1;
+            }
+            let seconds = rates.seconds(&before, rows.div_ceil(self.most_rows), together);
+            forecast.extend(seconds.map(|seconds| (ask.key, seconds)));
+        }
+        forecast
     }
 
     fn admit(&mut self) {

@@ -83,6 +83,17 @@ impl<C: TokenChooser> Answering<C> {
         self.held >= self.prompt
     }
 
+    /// Mel frames that nobody has begun to encode.
+    pub(super) fn unheard_frames(&self) -> f64 {
+        let Clips::Unheard(mels) = &self.clips else { return 0.0 };
+        mels.iter().map(|mel| mel.frames as f64).sum()
+    }
+
+    /// Tokens of the prompt that are not read yet.
+    pub(super) fn unread_prompt(&self) -> usize {
+        self.prompt.saturating_sub(self.held)
+    }
+
     /// Tokens that are not read yet.
     pub(super) fn unread(&self) -> usize {
         self.tokens.len() - self.held

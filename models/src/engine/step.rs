@@ -35,6 +35,9 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
         let choosers = asked.filter_map(|turn| Some((turn.key, self.rows.get_mut(&turn.key)?.chooser.take()?)));
         let choosers = choosers.collect();
         self.masks.ask(choosers);
+        let of_prompt = |turn: &Turn| self.rows.get(&turn.key).map_or(0, |row| turn.span.new.min(row.unread_prompt()));
+        self.work.tokens = turns.iter().map(of_prompt).sum();
+        self.work.rows = turns.iter().filter(|turn| turn.asked).count();
         match self.pass(&turns) {
             Ok(choices) => self.go_on(&turns, choices),
             Err(error) if turns.len() == 1 => self.fail_on_device(turns[0].key, error),

@@ -262,3 +262,29 @@ fn a_row_that_could_never_run_is_refused_and_a_row_that_needs_no_model_is_done()
     assert!(matches!(answers[&0], Err(ModelError::Request(_))), "{:?}", answers[&0]);
     assert_eq!(answers[&1].as_ref().expect("an answer"), &Generated::default());
 }
+
+#[test]
+fn a_forecast_counts_what_goes_before_and_nothing_that_yields() {
+    let model = model();
+    let mut engine = engine(&model, 1, 40 * slots::BLOCK);
+    let mut rates = Rates::default();
+    // 1000 frames take a second; prompts cost nothing; an answer takes a second.
+    rates.learn_step(&Work { frames: 0.0, tokens: 0, rows: 1 }, 0.1);
+    rates.learn_step(&Work { frames: 1000.0, tokens: 0, rows: 0 }, 1.0);
+    rates.learn_step(&Work { frames: 0.0, tokens: 100, rows: 0 }, 0.0);
+    rates.learn_answer(10);
+    for (key, frames, deadline) in [(1, 100, 50), (2, 200, 10), (3, 50, 99)] {
+        engine.add(key, row(key, frames), greedy(4), urgency(Lane::Low, deadline));
+    }
+    let forecast = engine.forecast(&rates);
+    assert_eq!(forecast.len(), 3);
+    for ((key, seconds), (expected_key, expected)) in forecast.iter().zip([(2, 1.2), (1, 2.3), (3, 3.35)]) {
+        assert!(*key == expected_key && (seconds - expected).abs() < 1e-9, "{forecast:?}");
+    }
+    engine.step();
+    let Work { frames, tokens, rows } = engine.work();
+    assert!((frames - 200.0).abs() < 1e-9 && tokens > 50 && rows == 1, "{frames} {tokens} {rows}");
+    engine.add(4, row(4, 100), greedy(4), urgency(Lane::High, 5));
+    let (key, seconds) = engine.forecast(&rates)[0];
+    assert!(key == 4 && (seconds - 1.1).abs() < 1e-9, "it takes the slot that 2 has, not its time: {seconds}");
+}

@@ -8,12 +8,12 @@ use records::{Annotation, ErrorType, Fault, MicroUsd, UtcMicros};
 use super::Clock;
 use super::desk::{Desk, Heard, Job};
 use super::merge::{Described, merge};
-use crate::ModelError;
 use crate::confidence::{by_field, overall};
-use crate::engine::{Ended, Engine, Urgency};
+use crate::engine::{Ended, Engine, Rates, Urgency};
 use crate::grammar::{AnswerGrammar, GrammarChooser};
 use crate::qwen2_audio::Qwen2Audio;
 use crate::schema::MetadataSchema;
+use crate::{Late, ModelError};
 
 /// The model with what turns its tokens into annotations.
 pub(super) struct Describer {
@@ -39,6 +39,7 @@ struct Open {
 struct Requests {
     open: BTreeMap<u64, Open>,
     next: u64,
+    rates: Rates,
 }
 
 /// More segments than an upload has.
@@ -62,12 +63,15 @@ impl Describer {
                 self.begin(heard, &mut requests, &mut engine);
             }
             // What waits here has left the desk's line, so it is little, but for what may overtake it.
-            while let Some(heard) = desk.heard_due_before(engine.full_until(self.most_rows)) {
+            while let Some(heard) = desk.heard_due_before(engine.full_until()) {
                 self.begin(heard, &mut requests, &mut engine);
             }
-            let now = (self.clock)();
+            let before = (self.clock)();
+            requests.refuse_late(before, &self.name, &mut engine);
             let ended = engine.step();
-            requests.note_begun(now, &engine);
+            let took = (self.clock)().0.saturating_sub(before.0) as f64 / 1e6;
+            requests.rates.learn_step(&engine.work(), took);
+            requests.note_begun(before, &engine);
             for ended in ended {
                 self.end(ended, &mut requests, &mut engine);
             }
@@ -97,6 +101,9 @@ impl Describer {
     ) {
         let (number, segment) = (key / SEGMENTS, (key % SEGMENTS) as usize);
         let Some(open) = requests.open.get_mut(&number) else { return };
+        if let Ok((generated, _)) = &result {
+            requests.rates.learn_answer(generated.passes());
+        }
         match result.and_then(|(_, chooser)| self.read(chooser)) {
             Ok(described) => open.segments[segment] = Some(described),
             Err(error) => return requests.end(number, Err(error.into()), engine),
@@ -139,6 +146,23 @@ impl Requests {
             engine.forget(number * SEGMENTS + segment);
         }
         open.job.end(result);
+    }
+
+    /// Refuses what waits and would be late, where another can do better. What is refused holds up nobody behind it.
+    fn refuse_late(&mut self, now: UtcMicros, model: &str, engine: &mut Engine<'_, GrammarChooser>) {
+        let late_by = |open: &Open, seconds: f64| {
+            let (due, answered) = (open.job.request.deadline, now.plus_ms((seconds * 1000.0) as u64));
+            let may_refuse = open.job.request.late == Late::Refuse && open.begun.is_none();
+            (may_refuse && now <= due && due < answered).then(|| answered.ms_since(due))
+        };
+        while let Some((number, ms)) = engine.forecast(&self.rates).into_iter().find_map(|(key, seconds)| {
+            let number = key / SEGMENTS;
+            Some((number, late_by(self.open.get(&number)?, seconds)?))
+        }) {
+            let fault =
+                Fault::retryable(ErrorType::WouldMissDeadline, format!("{model} would answer {ms} ms too late"));
+            self.end(number, Err(fault), engine);
+        }
     }
 
     fn note_begun(&mut self, now: UtcMicros, engine: &Engine<'_, GrammarChooser>) {

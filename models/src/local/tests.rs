@@ -8,6 +8,7 @@ use records::{FaultClass, Lane, Metadata, MicroUsd, UploadId};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::Late;
 use crate::qwen2_audio::fixture;
 
 /// A request whose question is its name.
@@ -18,6 +19,7 @@ fn request(name: &str, deadline: u64) -> Request {
         lane: if deadline < 10 { Lane::High } else { Lane::Low },
         deadline: UtcMicros(deadline),
         prompt: name.into(),
+        late: Late::Answer,
     }
 }
 
@@ -281,9 +283,8 @@ fn describe(describer: &Describer, requests: Vec<Vec<Row>>) -> Vec<Result<Annota
     let answers: Vec<_> = requests.into_iter().enumerate().map(put).collect();
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            let answers = answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer")).collect();
-            desk.close();
-            answers
+            let _closing = Closing(&desk);
+            answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer")).collect()
         });
         describer.answer(&desk, describer.engine(1 << 24).expect("starts"));
         asking.join().expect("all are answered")
@@ -338,4 +339,35 @@ fn a_segment_that_gives_no_number_fails_its_request_for_ever_and_no_other() {
     assert!([0, 1, 3].iter().all(|&other| results[other].is_ok()), "{results:?}");
     let nothing = describe(&describer, vec![Vec::new()]).remove(0).expect_err("no answer");
     assert_eq!(nothing.class, FaultClass::Permanent);
+}
+
+#[test]
+fn who_would_be_late_is_refused_at_once_where_another_can_do_better_and_answered_where_nobody_can() {
+    let describer = describer("tiny-a");
+    let clock = Arc::clone(&describer.clock);
+    let desk = Desk::new(8);
+    let ask = |rows: Vec<Row>, deadline: UtcMicros, late: Late| {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { late, ..request("late", deadline.0) };
+        desk.put(Heard { job: Job { request, reply }, rows });
+        answer.blocking_recv().expect("an answer")
+    };
+    let chord = || clips().remove(1);
+    let far = UtcMicros(u64::MAX);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let _closing = Closing(&desk);
+            // How long it takes is not known at first; each look at the clock is 7 ms.
+            for _ in 0..3 {
+                ask(chord(), clock().plus_ms(8), Late::Refuse).expect("an answer");
+            }
+            let refused = ask(chord(), clock().plus_ms(30), Late::Refuse).expect_err("no answer");
+            assert_eq!((refused.class, refused.error_type), (FaultClass::Retryable, ErrorType::WouldMissDeadline));
+            ask(chord(), clock().plus_ms(30), Late::Answer).expect("nobody else answers");
+            ask(chord(), UtcMicros(1), Late::Refuse).expect("nobody can be in time any more");
+            ask(chord(), far, Late::Refuse).expect("it is in time");
+        });
+        describer.answer(&desk, describer.engine(1 << 24).expect("starts"));
+        asking.join().expect("all is as it should be");
+    });
 }

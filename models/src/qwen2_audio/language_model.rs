@@ -117,7 +117,9 @@ impl LanguageModel {
         for (n, layer) in self.layers.iter().enumerate() {
             x = x.f_add(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?)?;
             let gate_up = layer.gate_up.forward(&self.shape.norm(&x, &layer.post_norm)?)?.f_chunk(2, -1)?;
-            x = x.f_add(&layer.down.forward(&gate_up[0].f_silu()?.f_mul(&gate_up[1])?)?)?;
+            // In place, as these are the largest tensors of a layer.
+            let inner = gate_up[0].f_silu()?.f_mul_(&gate_up[1])?;
+            x = x.f_add_(&layer.down.forward(&inner)?)?;
         }
         let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
         let last = self.shape.norm(&x.f_index_select(0, &asked)?, &self.norm)?;

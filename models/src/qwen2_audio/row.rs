@@ -21,3 +21,10 @@ pub struct Generated {
     /// Each token's natural log-probability among the whole vocabulary, before any grammar; 0 where it was forced.
     pub log_probs: Vec<f32>,
 }
+
+impl Generated {
+    /// Tokens that the model chose, each in a pass of its own.
+    pub(crate) fn passes(&self) -> usize {
+        self.log_probs.iter().filter(|&&log_prob| log_prob < 0.0).count()
+    }
+}

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use models::openai::{OpenAi, OpenAiOptions, SecretString, Time};
 use models::schema::MetadataSchema;
-use models::{Annotator, Request};
+use models::{Annotator, Late, Request};
 use records::FaultClass::{Indeterminate, Permanent, Retryable};
 use records::{ErrorType, Fault, Lane, MicroUsd, UploadId, UtcMicros};
 use serde_json::json;
@@ -34,6 +34,7 @@ fn request(name: &str) -> Request {
         lane: Lane::High,
         deadline: START.plus_ms(1_000),
         prompt: format!("Describe recording {name}.").into(),
+        late: Late::Answer,
     }
 }
 
