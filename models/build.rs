@@ -1,6 +1,6 @@
 //! Lets the binaries and tests of a package find libtorch at run time: adds `$LIBTORCH/lib` to their rpath.
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     match std::env::var("LIBTORCH") {
         Ok(root) => println!("cargo:rustc-link-arg=-Wl,-rpath,{root}/lib"),

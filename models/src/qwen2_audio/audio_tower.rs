@@ -7,7 +7,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::Mel;
 use super::config::{AudioConfig, Config};
-use super::layers::{LayerNorm, Linear, Loader, additive_mask};
+use super::layers::{LayerNorm, Loader, additive_mask};
+use super::linear::Linear;
 use crate::ModelError;
 
 /// The encoder's weights.
@@ -177,8 +178,8 @@ impl Layer {
         let (q, k, v) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
         let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?;
         let attended = attended.f_transpose(1, 2)?.f_reshape([clips, length, d])?;
-        let x = x.f_add(&self.out.forward(&attended)?)?;
-        let inner = self.fc1.forward(&self.final_norm.forward(&x)?)?.f_gelu("none")?;
-        x.f_add(&self.fc2.forward(&inner)?)
+        let x = self.out.forward_onto(&attended, x)?;
+        let inner = self.fc1.forward_gelu(&self.final_norm.forward(&x)?)?;
+        self.fc2.forward_onto(&inner, &x)
     }
 }

@@ -4,7 +4,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Config;
 use super::kv_cache::{KvCache, Reading, Span};
-use super::layers::{Linear, Loader};
+use super::layers::Loader;
+use super::linear::Linear;
 use crate::ModelError;
 
 /// The language model's weights.
@@ -35,7 +36,8 @@ struct Layer {
     qkv: Linear,
     out: Linear,
     post_norm: Tensor,
-    gate_up: Linear,
+    gate: Linear,
+    up: Linear,
     down: Linear,
 }
 
@@ -55,7 +57,8 @@ impl LanguageModel {
                 qkv: loader.fused(&["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}"))))?,
                 out: loader.linear(&name("self_attn.o_proj"))?,
                 post_norm: loader.tensor(&name("post_attention_layernorm.weight"))?,
-                gate_up: loader.fused(&["gate_proj", "up_proj"].map(|part| name(&format!("mlp.{part}"))))?,
+                gate: loader.linear(&name("mlp.gate_proj"))?,
+                up: loader.linear(&name("mlp.up_proj"))?,
                 down: loader.linear(&name("mlp.down_proj"))?,
             })
         };
@@ -63,7 +66,7 @@ impl LanguageModel {
         // Some tools write a tied head all the same; it has the last word.
         let head = match loader.weights.has("language_model.lm_head.weight") {
             true => loader.linear("language_model.lm_head")?,
-            false => Linear { weight: embedding.shallow_clone(), bias: None },
+            false => Linear::new(embedding.shallow_clone(), None),
         };
         Ok(Self {
             layers: (0..text.num_hidden_layers).map(layer).collect::<Result<_, _>>()?,
@@ -115,11 +118,10 @@ impl LanguageModel {
         let rotary = self.rotary(&reading.positions)?;
         let mut x = embeddings;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = x.f_add(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?)?;
-            let gate_up = layer.gate_up.forward(&self.shape.norm(&x, &layer.post_norm)?)?.f_chunk(2, -1)?;
-            // In place, as these are the largest tensors of a layer.
-            let inner = gate_up[0].f_silu()?.f_mul_(&gate_up[1])?;
-            x = x.f_add_(&layer.down.forward(&inner)?)?;
+            x = layer.out.forward_onto(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?, &x)?;
+            let normed = self.shape.norm(&x, &layer.post_norm)?;
+            let inner = layer.up.forward_times(&normed, &layer.gate.forward_silu(&normed)?)?;
+            x = layer.down.forward_onto(&inner, &x)?;
         }
         let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
         let last = self.shape.norm(&x.f_index_select(0, &asked)?, &self.norm)?;
@@ -152,7 +154,7 @@ impl Shape {
         x.f_rms_norm(weight.size(), Some(weight), self.eps)
     }
 
-    /// Self-attention of layer `n` over `x` (tokens, hidden) and what the cache holds.
+    /// What the heads of layer `n` attend to, of `x` (tokens, hidden) and what the cache holds: (tokens, heads · head_dim).
     fn attend(
         &self,
         n: usize,
@@ -167,7 +169,7 @@ impl Shape {
         let turned = rotary.turn(&qkv.f_narrow(1, 0, heads + key_heads)?)?;
         let (keys, values) = (turned.f_narrow(1, heads, key_heads)?, qkv.f_narrow(1, heads + key_heads, key_heads)?);
         cache.write(n, &reading.places, &Tensor::f_cat(&[keys, values], 1)?)?;
-        layer.out.forward(&reading.attend(cache, n, &turned.f_narrow(1, 0, heads)?)?)
+        reading.attend(cache, n, &turned.f_narrow(1, 0, heads)?)
     }
 }
 

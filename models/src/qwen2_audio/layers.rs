@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::linear::Linear;
 use super::weights::Weights;
 use crate::ModelError;
 
@@ -42,7 +43,7 @@ impl Loader<'_> {
         } else {
             None
         };
-        Ok(Linear { weight: joined(weights)?, bias })
+        Ok(Linear::new(joined(weights)?, bias))
     }
 
     /// `name.weight` and `name.bias` of a LayerNorm.
@@ -60,20 +61,6 @@ fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, TchError> {
             Tensor::f_cat(&parts, 0)
         }
         None => Err(TchError::Shape("no tensor to join".into())),
-    }
-}
-
-/// `x · weightᵀ + bias`; weight (out, in).
-#[derive(Debug)]
-pub(crate) struct Linear {
-    pub(crate) weight: Tensor,
-    pub(crate) bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// (…, in) to (…, out).
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_linear(&self.weight, self.bias.as_ref())
     }
 }
 
