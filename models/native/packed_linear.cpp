@@ -4,26 +4,15 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include <cstring>
-#include <exception>
 #include <optional>
 #include <string_view>
+
+#include "guarded.h"
 
 namespace {
 
 using at::Tensor;
 using Scalars = c10::List<std::optional<at::Scalar>>;
-
-// The result of `work` as a tensor that the caller owns; on failure null, and `error` a text for `free`.
-template <typename Work>
-Tensor* guarded(char** error, Work work) {
-  try {
-    return new Tensor(work());
-  } catch (const std::exception& failure) {
-    *error = strdup(failure.what());
-  }
-  return nullptr;
-}
 
 std::optional<Tensor> optional(const Tensor* tensor) {
   return tensor ? std::make_optional(*tensor) : std::nullopt;

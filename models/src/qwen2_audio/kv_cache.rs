@@ -8,6 +8,7 @@ use std::ops::Range;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::layers::additive_mask;
+use super::native;
 
 /// New tokens of one row, behind those that it holds already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +64,6 @@ impl KvCache {
         self.layers.iter().try_for_each(copy)
     }
 
-    /// Writes keys and values (tokens, 2 · key heads, head_dim) of a layer to the places (tokens,).
-    pub(crate) fn write(&mut self, layer: usize, places: &Tensor, new: &Tensor) -> Result<(), TchError> {
-        self.layers[layer].f_index_copy_(0, places, new).map(|_| ())
-    }
-
     /// Keys and values of a layer, (rows, key heads, len, head_dim) each, of `rows` slots of one size, the first of which
     /// is `slot`.
     fn read(
@@ -90,32 +86,39 @@ fn part(layer: &Tensor, places: &Range<usize>) -> Result<Tensor, TchError> {
 
 /// What a step reads, worked out once for all its layers.
 pub(crate) struct Reading {
-    /// (tokens,): the place of each new token.
-    pub(crate) places: Tensor,
+    spans: Vec<Span>,
+    /// How many of the spans, the first ones, have one token.
+    singles: usize,
+    /// (singles,): the places of their tokens.
+    places: Tensor,
     /// (tokens,): its position in its row.
     pub(crate) positions: Tensor,
     groups: Vec<Group>,
 }
 
-/// Rows that attend together: one row of any number of new tokens, or neighbours of one new token each.
-struct Group {
-    slot: Range<usize>,
-    rows: usize,
-    new: usize,
-    longest: usize,
-    mask: Option<Tensor>,
+/// Rows that attend together.
+enum Group {
+    /// Rows of one new token each, wherever they lie: their first places, and how many tokens each sees.
+    Single { places: Vec<i64>, lengths: Vec<i64> },
+    /// One row of any number of new tokens, or neighbours of one new token each.
+    Padded { slot: Range<usize>, rows: usize, new: usize, longest: usize, mask: Option<Tensor> },
 }
 
 impl Reading {
     /// For the new tokens of these rows, in their order; rows of a query head for each key head number `heads_a_key`.
     pub(crate) fn new(spans: &[Span], heads_a_key: i64, (kind, device): (Kind, Device)) -> Result<Self, TchError> {
-        let each = |from: fn(&Span) -> usize| -> Result<Tensor, TchError> {
-            let numbers: Vec<i64> =
-                spans.iter().flat_map(|span| from(span)..from(span) + span.new).map(|n| n as i64).collect();
-            Tensor::f_from_slice(&numbers)?.f_to_device(device)
-        };
-        let mut groups = Vec::new();
-        let mut rest = spans;
+        let on_device = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
+        let positions: Vec<i64> =
+            spans.iter().flat_map(|span| span.held..span.held + span.new).map(|n| n as i64).collect();
+        let singles = spans.iter().take_while(|span| span.new == 1).count();
+        let places: Vec<i64> = spans[..singles].iter().map(|span| (span.slot.start + span.held) as i64).collect();
+        let (mut groups, mut rest) = (Vec::new(), spans);
+        if singles > 0 && native::takes(device, kind) {
+            let (single, others) = spans.split_at(singles);
+            let each = |from: fn(&Span) -> usize| single.iter().map(|span| from(span) as i64).collect();
+            groups.push(Group::Single { places: each(|span| span.slot.start), lengths: each(|span| span.held + 1) });
+            rest = others;
+        }
         while let Some(first) = rest.first() {
             let follows = |(before, span): &(&Span, &Span)| {
                 (before.new, span.new) == (1, 1)
@@ -124,7 +127,7 @@ impl Reading {
             };
             let rows = 1 + rest.iter().zip(&rest[1..]).take_while(follows).count();
             let (group, behind) = rest.split_at(rows);
-            groups.push(Group {
+            groups.push(Group::Padded {
                 slot: first.slot.clone(),
                 rows,
                 new: first.new,
@@ -133,7 +136,34 @@ impl Reading {
             });
             rest = behind;
         }
-        Ok(Self { places: each(|span| span.slot.start + span.held)?, positions: each(|span| span.held)?, groups })
+        let (places, positions) = (on_device(&places)?, on_device(&positions)?);
+        Ok(Self { spans: spans.to_vec(), singles, places, positions, groups })
+    }
+
+    /// Writes the new tokens' keys and values (tokens, key heads, head_dim) of a layer to their places.
+    pub(crate) fn write(
+        &self,
+        cache: &mut KvCache,
+        layer: usize,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<(), TchError> {
+        let into = [(0, keys), (cache.key_heads, values)];
+        let layer = &cache.layers[layer];
+        for (head, new) in into {
+            let mut heads = layer.f_narrow(1, head, cache.key_heads)?;
+            let mut from = self.singles as i64;
+            if from > 0 {
+                let _ = heads.f_index_copy_(0, &self.places, &new.f_narrow(0, 0, from)?)?;
+            }
+            // A span's places lie side by side: a plain copy is several times faster than one by index.
+            for span in &self.spans[self.singles..] {
+                let first = span.slot.start + span.held;
+                part(&heads, &(first..first + span.new))?.f_copy_(&new.f_narrow(0, from, span.new as i64)?)?;
+                from += span.new as i64;
+            }
+        }
+        Ok(())
     }
 
     /// What queries (tokens, heads, head_dim) attend to in a layer: (tokens, heads · head_dim).
@@ -141,15 +171,27 @@ impl Reading {
         let (tokens, heads, dim) = query.size3()?;
         let mut from = 0;
         let mut attend = |group: &Group| {
-            let (rows, new) = (group.rows as i64, group.new as i64);
-            let query = query.f_narrow(0, from, rows * new)?.f_view([rows, new, heads, dim])?.f_transpose(1, 2)?;
-            from += rows * new;
-            // The query heads of a group are taken as further queries of their key head, so no key is copied.
-            let query = query.f_reshape([rows, cache.key_heads, heads / cache.key_heads * new, dim])?;
-            let (keys, values) = cache.read(layer, &group.slot, (group.rows, group.longest))?;
-            let mask = group.mask.as_ref();
-            let out = Tensor::f_scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, false, None, false)?;
-            out.f_reshape([rows, heads, new, dim])?.f_transpose(1, 2)?.f_reshape([rows * new, heads * dim])
+            let mut next = |tokens| {
+                let next = query.f_narrow(0, from, tokens);
+                from += tokens;
+                next
+            };
+            match group {
+                Group::Single { places, lengths } => {
+                    native::attend(&next(places.len() as i64)?, &cache.layers[layer], places, lengths)
+                }
+                &Group::Padded { ref slot, rows, new, longest, ref mask } => {
+                    let (keys, values) = cache.read(layer, slot, (rows, longest))?;
+                    let (rows, new) = (rows as i64, new as i64);
+                    let query = next(rows * new)?.f_view([rows, new, heads, dim])?.f_transpose(1, 2)?;
+                    // The query heads of a key head are taken as further queries of it, so no key is copied.
+                    let query = query.f_reshape([rows, cache.key_heads, heads / cache.key_heads * new, dim])?;
+                    let (mask, none) = (mask.as_ref(), None::<f64>);
+                    let out =
+                        Tensor::f_scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, false, none, false)?;
+                    out.f_reshape([rows, heads, new, dim])?.f_transpose(1, 2)?.f_reshape([rows * new, heads * dim])
+                }
+            }
         };
         match self.groups.as_slice() {
             [only] => attend(only),

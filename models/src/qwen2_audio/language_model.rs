@@ -4,7 +4,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::Config;
 use super::kv_cache::{KvCache, Reading, Span};
-use super::layers::Loader;
+use super::layers::{Loader, RmsNorm};
 use super::linear::Linear;
 use crate::ModelError;
 
@@ -13,7 +13,7 @@ use crate::ModelError;
 pub(crate) struct LanguageModel {
     embedding: Tensor,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: RmsNorm,
     head: Linear,
     /// (head_dim / 2,), float32: the angle that a head's pair turns by from one position to the next.
     frequencies: Tensor,
@@ -27,21 +27,21 @@ struct Shape {
     heads: i64,
     key_heads: i64,
     head_dim: i64,
-    eps: f64,
 }
 
 #[derive(Debug)]
 struct Layer {
-    input_norm: Tensor,
+    input_norm: RmsNorm,
     qkv: Linear,
     out: Linear,
-    post_norm: Tensor,
+    post_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
 }
 
-/// Cosine and sine of the angles of each position, (tokens, 1, head_dim).
+/// Cosine and sine of the angles of each position, (tokens, 1, head_dim); the first half of the sines is negative, as it turns
+/// the other way.
 struct Rotary {
     cos: Tensor,
     sin: Tensor,
@@ -53,10 +53,10 @@ impl LanguageModel {
         let layer = |n: usize| -> Result<Layer, ModelError> {
             let name = |part: &str| format!("language_model.model.layers.{n}.{part}");
             Ok(Layer {
-                input_norm: loader.tensor(&name("input_layernorm.weight"))?,
+                input_norm: loader.rms_norm(&name("input_layernorm"), text.rms_norm_eps)?,
                 qkv: loader.fused(&["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}"))))?,
                 out: loader.linear(&name("self_attn.o_proj"))?,
-                post_norm: loader.tensor(&name("post_attention_layernorm.weight"))?,
+                post_norm: loader.rms_norm(&name("post_attention_layernorm"), text.rms_norm_eps)?,
                 gate: loader.linear(&name("mlp.gate_proj"))?,
                 up: loader.linear(&name("mlp.up_proj"))?,
                 down: loader.linear(&name("mlp.down_proj"))?,
@@ -70,7 +70,7 @@ impl LanguageModel {
         };
         Ok(Self {
             layers: (0..text.num_hidden_layers).map(layer).collect::<Result<_, _>>()?,
-            norm: loader.tensor("language_model.model.norm.weight")?,
+            norm: loader.rms_norm("language_model.model.norm", text.rms_norm_eps)?,
             head,
             embedding,
             frequencies: frequencies(text.head_dim() as i64, text.rope_theta(), loader.device)?,
@@ -78,7 +78,6 @@ impl LanguageModel {
                 heads: text.num_attention_heads as i64,
                 key_heads: text.num_key_value_heads() as i64,
                 head_dim: text.head_dim() as i64,
-                eps: text.rms_norm_eps,
             },
             device: loader.device,
             kind: loader.kind,
@@ -119,12 +118,12 @@ impl LanguageModel {
         let mut x = embeddings;
         for (n, layer) in self.layers.iter().enumerate() {
             x = layer.out.forward_onto(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?, &x)?;
-            let normed = self.shape.norm(&x, &layer.post_norm)?;
+            let normed = layer.post_norm.forward(&x)?;
             let inner = layer.up.forward_times(&normed, &layer.gate.forward_silu(&normed)?)?;
             x = layer.down.forward_onto(&inner, &x)?;
         }
         let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
-        let last = self.shape.norm(&x.f_index_select(0, &asked)?, &self.norm)?;
+        let last = self.norm.forward(&x.f_index_select(0, &asked)?)?;
         self.head.forward(&last)?.f_to_kind(Kind::Float)
     }
 
@@ -137,8 +136,10 @@ impl LanguageModel {
     /// The angles of positions (tokens,), in float32 and then rounded to the kind of the rest.
     fn rotary(&self, positions: &Tensor) -> Result<Rotary, TchError> {
         let half = positions.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?.f_mul(&self.frequencies)?;
-        let angle = Tensor::f_cat(&[&half, &half], -1)?.f_unsqueeze(1)?;
-        Ok(Rotary { cos: angle.f_cos()?.f_to_kind(self.kind)?, sin: angle.f_sin()?.f_to_kind(self.kind)? })
+        let both =
+            |first: &Tensor, second: &Tensor| Tensor::f_cat(&[first, second], -1)?.f_unsqueeze(1)?.f_to_kind(self.kind);
+        let (cos, sin) = (half.f_cos()?, half.f_sin()?);
+        Ok(Rotary { cos: both(&cos, &cos)?, sin: both(&sin.f_neg()?, &sin)? })
     }
 }
 
@@ -149,11 +150,6 @@ fn frequencies(dim: i64, theta: f64, device: Device) -> Result<Tensor, TchError>
 }
 
 impl Shape {
-    /// RMSNorm; libtorch's computes in float32 whatever the kind.
-    fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
-        x.f_rms_norm(weight.size(), Some(weight), self.eps)
-    }
-
     /// What the heads of layer `n` attend to, of `x` (tokens, hidden) and what the cache holds: (tokens, heads · head_dim).
     fn attend(
         &self,
@@ -164,11 +160,11 @@ impl Shape {
         cache: &mut KvCache,
     ) -> Result<Tensor, TchError> {
         let &Self { heads, key_heads, head_dim, .. } = self;
-        let qkv = layer.qkv.forward(&self.norm(x, &layer.input_norm)?)?;
+        let qkv = layer.qkv.forward(&layer.input_norm.forward(x)?)?;
         let qkv = qkv.f_view([-1, heads + 2 * key_heads, head_dim])?;
         let turned = rotary.turn(&qkv.f_narrow(1, 0, heads + key_heads)?)?;
         let (keys, values) = (turned.f_narrow(1, heads, key_heads)?, qkv.f_narrow(1, heads + key_heads, key_heads)?);
-        cache.write(n, &reading.places, &Tensor::f_cat(&[keys, values], 1)?)?;
+        reading.write(cache, n, &keys, &values)?;
         reading.attend(cache, n, &turned.f_narrow(1, 0, heads)?)
     }
 }
@@ -176,8 +172,13 @@ impl Shape {
 impl Rotary {
     /// Turns (tokens, heads, head_dim), the first half of a head against its second.
     fn turn(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let halves = x.f_chunk(2, -1)?;
-        let turned = Tensor::f_cat(&[&halves[1].f_neg()?, &halves[0]], -1)?;
-        x.f_mul(&self.cos)?.f_add(&turned.f_mul(&self.sin)?)
+        let (halves, sines, turned) = (x.f_chunk(2, -1)?, self.sin.f_chunk(2, -1)?, x.f_mul(&self.cos)?);
+        // Onto views of the result: passes over so many numbers cost as much as products.
+        for (into, (other, sine)) in
+            turned.f_chunk(2, -1)?.iter_mut().zip([(&halves[1], &sines[0]), (&halves[0], &sines[1])])
+        {
+            let _ = into.f_addcmul_(other, sine)?;
+        }
+        Ok(turned)
     }
 }

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::linear::Linear;
+use super::native;
 use super::weights::Weights;
 use crate::ModelError;
 
@@ -51,6 +52,11 @@ impl Loader<'_> {
         let weight = self.tensor(&format!("{name}.weight"))?;
         Ok(LayerNorm { weight, bias: self.tensor(&format!("{name}.bias"))? })
     }
+
+    /// `name.weight` of an RMSNorm.
+    pub(crate) fn rms_norm(&self, name: &str, eps: f64) -> Result<RmsNorm, ModelError> {
+        Ok(RmsNorm { weight: self.tensor(&format!("{name}.weight"))?, eps })
+    }
 }
 
 fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, TchError> {
@@ -78,6 +84,23 @@ impl LayerNorm {
     }
 }
 
+/// RMSNorm over the last dimension; it computes in float32 whatever the kind.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// (…, width) to the same shape.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match native::takes(x.device(), x.kind()) {
+            true => native::rms_norm(x, &self.weight, self.eps),
+            false => x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps),
+        }
+    }
+}
+
 /// What is added to attention's scores: 0 where `masked` is false, else the smallest finite number: with -inf, a query
 /// that sees nothing would give NaN.
 pub(crate) fn additive_mask(masked: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
@@ -86,4 +109,26 @@ pub(crate) fn additive_mask(masked: &Tensor, kind: Kind) -> Result<Tensor, TchEr
         _ => f64::from(f32::MIN),
     };
     Tensor::f_zeros(masked.size(), (kind, masked.device()))?.f_masked_fill(masked, smallest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rms_norm_in_bfloat16_is_that_in_float32_rounded() {
+        tch::manual_seed(3);
+        for (rows, width) in [(1, 1), (3, 17), (40, 768)] {
+            let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
+            let (x, weight) = (random(&[2, rows, width]), random(&[width]));
+            let found = RmsNorm { weight: weight.shallow_clone(), eps: 1e-5 }.forward(&x).expect("runs");
+            let expected = RmsNorm { weight: weight.to_kind(Kind::Float), eps: 1e-5 };
+            let expected = expected.forward(&x.to_kind(Kind::Float)).expect("runs");
+            let error = ((found.to_kind(Kind::Float) - &expected) / expected.abs().clamp_min(1e-3)).abs().max();
+            assert!(found.size() == expected.size() && error.double_value(&[]) < 0.005, "{rows} {width}: {error}");
+        }
+        let x = Tensor::from_slice(&[1.0f32, f32::NAN, 2.0]).to_kind(Kind::BFloat16);
+        let normed = RmsNorm { weight: x.ones_like(), eps: 1e-5 }.forward(&x).expect("runs");
+        assert!(bool::try_from(normed.isnan().all()).expect("a truth"), "what is no number is not hidden");
+    }
 }

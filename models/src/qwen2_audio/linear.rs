@@ -1,8 +1,8 @@
 //! A linear layer, with what the network does right behind it.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use super::packed::Packed;
+use super::native::{self, Packed};
 
 /// `x · weightᵀ + bias`; weight (out, in).
 #[derive(Debug)]
@@ -21,10 +21,7 @@ enum Weight {
 impl Linear {
     /// Of a weight (out, in) and a bias (out).
     pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        let packed = match (weight.device(), weight.kind()) {
-            (Device::Cpu, Kind::BFloat16) => Packed::new(&weight).ok(),
-            _ => None,
-        };
+        let packed = if native::takes(weight.device(), weight.kind()) { Packed::new(&weight).ok() } else { None };
         Self { weight: packed.map_or(Weight::Plain(weight), Weight::Packed), bias }
     }
 
@@ -72,6 +69,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tch::{Device, Kind};
 
     use super::*;
 

@@ -8,7 +8,7 @@ mod language_model;
 mod layers;
 mod linear;
 mod mel;
-mod packed;
+mod native;
 mod prompt;
 mod row;
 mod tensors;
