@@ -1,5 +1,5 @@
-//! Clips are encoded in batches of their own, of clips about equally long, a few layers a step where somebody urgent is
-//! being answered.
+//! Clips are encoded in batches of their own, of clips about equally long: urgent ones at once, the others a layer a step, so
+//! that who comes meanwhile waits for a layer only.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,6 +14,9 @@ use crate::{ModelError, TokenChooser};
 /// Mel frames that are encoded together at most, padding included: two clips of 30 s.
 const MOST_FRAMES: usize = 6000;
 
+/// While a high-priority row is being answered, a low-priority batch goes on in one step of so many.
+const PATIENCE: usize = 4;
+
 /// Clips on their way through the encoder.
 struct Batch {
     lane: Lane,
@@ -26,6 +29,8 @@ struct Batch {
 #[derive(Default)]
 pub(super) struct Hearing {
     batches: Vec<Batch>,
+    /// Steps that the low-priority batch has waited.
+    waited: usize,
 }
 
 fn longest(mels: &[Mel]) -> usize {
@@ -33,9 +38,9 @@ fn longest(mels: &[Mel]) -> usize {
 }
 
 impl<C: TokenChooser + 'static> Engine<'_, C> {
-    /// Goes on with the most urgent batch: to its end, but a layer only where a high-priority row is being answered and the
-    /// batch has none.
-    pub(super) fn hear(&mut self) {
+    /// Goes on with the most urgent batch: a high-priority one to its end, another by a layer. Whether the step is to end
+    /// with that, as more layers follow and nobody urgent waits for them.
+    pub(super) fn hear(&mut self) -> bool {
         let is_unheard = |key: &&u64| self.rows.get(*key).is_some_and(|row| matches!(row.clips, Clips::Unheard(_)));
         let keys: Vec<u64> = self.schedule.running().map(|ask| ask.key).collect();
         let first = keys.iter().find(is_unheard).and_then(|key| self.rows.get(key)).map(|row| row.urgency.lane);
@@ -43,33 +48,47 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
         if first.is_some() && (begun.is_none() || (first, begun) == (Some(Lane::High), Some(Lane::Low))) {
             self.begin_to_hear(&keys);
         }
-        let Some(mut batch) = self.hearing.batches.pop() else { return };
+        let Some(mut batch) = self.hearing.batches.pop() else { return false };
         batch.rows.retain(|(key, _)| self.rows.contains_key(key));
         if batch.rows.is_empty() {
-            return;
+            return false;
         }
-        let is_urgent = |row: &super::row::Answering<C>| row.urgency.lane == Lane::High && row.slot.is_some();
-        let goes_slowly = batch.lane == Lane::Low && self.rows.values().any(is_urgent);
+        let is_urgent = self.schedule.running().any(|ask| ask.lane == Lane::High);
+        if batch.lane == Lane::Low && is_urgent {
+            self.hearing.waited += 1;
+            if self.hearing.waited % PATIENCE != 0 {
+                self.hearing.batches.push(batch);
+                return false;
+            }
+        }
+        match self.go_on_hearing(&mut batch) {
+            Ok(None) => self.hearing.batches.push(batch),
+            Ok(Some(clips)) => {
+                self.heard(batch.rows, clips);
+                return false;
+            }
+            Err(error) => self.hear_alone(batch.rows, error),
+        }
+        !is_urgent
+    }
+
+    /// What the clips of a batch became, once it is through.
+    fn go_on_hearing(&mut self, batch: &mut Batch) -> Result<Option<Vec<Tensor>>, ModelError> {
         let model = self.model;
         let frames = batch.rows.iter().flat_map(|(_, mels)| mels).map(|mel| mel.frames as f64).sum::<f64>();
         let part = frames / model.config().audio_config.encoder_layers.max(1) as f64;
         let done = &mut self.work.frames;
-        let heard = guarded(|| {
+        guarded(|| {
             loop {
                 *done += part;
                 if model.audio_tower().advance(&mut batch.encoding)? {
                     return Ok(Some(model.project(&model.audio_tower().finish(&batch.encoding)?)?));
                 }
-                if goes_slowly {
+                if batch.lane == Lane::Low {
                     return Ok(None);
                 }
             }
-        });
-        match heard {
-            Ok(None) => self.hearing.batches.push(batch),
-            Ok(Some(clips)) => self.heard(batch.rows, clips),
-            Err(error) => self.hear_alone(batch.rows, error),
-        }
+        })
     }
 
     /// Begins a batch with the most urgent unheard row and those of its length.

@@ -1,7 +1,7 @@
 //! The inference engine: rows of both lanes join and leave at any step, the most urgent first.
 //!
-//! A step lets join whoever may (`schedule`), hears a piece of what was not heard yet (`hearing`), and then reads new tokens
-//! of all rows that run in one pass: the next token of each answer, what the grammar forces behind it, and a piece of the
+//! A step lets join whoever may (`schedule`), hears a piece of what was not heard yet (`hearing`), and where nobody urgent
+//! waits for more of that, reads new tokens of all rows that run in one pass: the next token of each answer, what the grammar forces behind it, and a piece of the
 //! prompts that are not read yet, so that a long prompt holds nobody up. The engine has no clock and no thread but the one
 //! that works out masks; whoever owns it says when it steps.
 
@@ -160,8 +160,9 @@ impl<'m, C: TokenChooser + 'static> Engine<'m, C> {
         let _no_grad = tch::no_grad_guard();
         self.work = Work::default();
         self.admit();
-        self.hear();
-        self.read();
+        if !self.hear() {
+            self.read();
+        }
         std::mem::take(&mut self.ended)
     }
 

@@ -1,7 +1,8 @@
 //! Who runs: earliest deadline first over both lanes, within a number of rows and the places for their tokens.
 //!
-//! A row that waits joins when there is room for all that it may come to. A waiting high-priority row makes room: it takes
-//! the slot of running low-priority ones whose answers are due later than its own, the latest first. Who lost a slot keeps
+//! A row that waits joins when there is room for all that it may come to; each lane has its own number of rows, so bulk never
+//! keeps urgent rows out by its number. Where memory is short, a waiting high-priority row makes room: it takes the slot of
+//! running low-priority ones whose answers are due later than its own, the latest first. Who lost a slot keeps
 //! its deadline and its place among equals, so it is raised as its own deadline nears; and nobody loses more than
 //! [`MOST_LOSSES`].
 
@@ -63,7 +64,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// At most `most_rows` run at once, in `slots`.
+    /// At most `most_rows` of each lane run at once, in `slots`.
     pub(super) fn new(most_rows: usize, slots: Slots) -> Self {
         let (waiting, running, ranks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { waiting, running, ranks, slots, most_rows, arrivals: 0 }
@@ -96,8 +97,9 @@ impl Schedule {
         while let Some(rank) = next {
             let Some(Waiting { ask, losses }) = self.waiting.remove(&rank) else { break };
             let is_high = ask.lane == Lane::High;
-            let room = if held_up && !is_high { None } else { self.room(ask.tokens) };
-            let made = if room.is_none() && is_high { self.make_room(rank, ask.tokens, &mut changes) } else { None };
+            let room = if held_up && !is_high { None } else { self.room(&ask) };
+            let may_take = room.is_none() && is_high && self.may_run_more_of(ask.lane);
+            let made = if may_take { self.make_room(rank, ask.tokens, &mut changes) } else { None };
             next = match made {
                 // More may have come free than it takes.
                 Some(_) => self.waiting.first_key_value(),
@@ -116,8 +118,12 @@ impl Schedule {
         changes
     }
 
-    fn room(&mut self, tokens: usize) -> Option<Range<usize>> {
-        if self.running.len() < self.most_rows { self.slots.take(tokens) } else { None }
+    fn room(&mut self, ask: &Ask) -> Option<Range<usize>> {
+        if self.may_run_more_of(ask.lane) { self.slots.take(ask.tokens) } else { None }
+    }
+
+    fn may_run_more_of(&self, lane: Lane) -> bool {
+        self.running.values().filter(|running| running.ask.lane == lane).count() < self.most_rows
     }
 
     /// Takes the slots of low-priority rows that are due later, the latest first and no more of them than needed; of none
@@ -128,9 +134,6 @@ impl Schedule {
         for (&victim, running) in self.running.range(rank..).rev().filter(|(_, running)| running.may_lose()) {
             slots.give_back(&running.slot);
             victims.push(victim);
-            if self.running.len() - victims.len() >= self.most_rows {
-                continue;
-            }
             if let Some(slot) = slots.take(tokens) {
                 self.slots = slots;
                 for victim in victims {

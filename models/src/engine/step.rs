@@ -10,10 +10,12 @@ use super::row::Clips;
 use crate::qwen2_audio::Span;
 use crate::{Chosen, ModelError, TokenChooser};
 
-/// Tokens of prompts that a pass reads at most beside the answers' own.
+/// Tokens of prompts that a pass reads at most beside the answers' own, on CUDA and on a processor: enough to be worth the
+/// pass, and no more, as who comes meanwhile waits for it.
 const CHUNK: usize = 512;
+const CHUNK_ON_CPU: usize = 256;
 /// The same of low-priority prompts while a high-priority row is being answered: what such a row waits in each pass.
-const CHUNK_BESIDE_HIGH: usize = 32;
+const CHUNK_BESIDE_HIGH: usize = 64;
 
 /// A row's part of a pass.
 #[derive(Clone, Debug)]
@@ -58,7 +60,8 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
     fn turns(&self) -> Vec<Turn> {
         let running = || self.schedule.running().filter_map(|ask| Some((ask.key, self.rows.get(&ask.key)?)));
         let urgent = running().any(|(_, row)| row.urgency.lane == Lane::High);
-        let (mut room, mut low_room) = (CHUNK, if urgent { CHUNK_BESIDE_HIGH } else { CHUNK });
+        let mut room = if self.model.is_on_cpu() { CHUNK_ON_CPU } else { CHUNK };
+        let mut low_room = if urgent { CHUNK_BESIDE_HIGH } else { room };
         let turn = |(key, row): (u64, &super::row::Answering<C>)| {
             if !matches!(row.clips, Clips::Heard(_)) {
                 return None;

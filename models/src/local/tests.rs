@@ -358,7 +358,7 @@ fn who_would_be_late_is_refused_at_once_where_another_can_do_better_and_answered
         let asking = scope.spawn(|| {
             let _closing = Closing(&desk);
             // How long it takes is not known at first; each look at the clock is 7 ms.
-            for _ in 0..3 {
+            for _ in 0..2 {
                 ask(chord(), clock().plus_ms(8), Late::Refuse).expect("an answer");
             }
             let refused = ask(chord(), clock().plus_ms(30), Late::Refuse).expect_err("no answer");

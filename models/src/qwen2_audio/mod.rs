@@ -163,6 +163,11 @@ impl Qwen2Audio {
         self.language_model.new_cache(places)
     }
 
+    /// Whether it runs on the processor.
+    pub(crate) fn is_on_cpu(&self) -> bool {
+        self.language_model.device() == Device::Cpu
+    }
+
     /// Fails where the device does no longer compute.
     pub(crate) fn probe(&self) -> Result<(), TchError> {
         let device = self.language_model.device();
