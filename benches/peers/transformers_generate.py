@@ -3,7 +3,8 @@
 The spectrograms are made beforehand, so that what is measured is the model: encoder, prompt and 64 tokens of answer. The
 best of three runs counts. Columns: who, precision, batch, seconds of each clip, clips a second, CPU seconds a clip.
 
-Needs generate-requirements.txt beside this file. Usage: transformers_generate.py FOLDER [THREADS [CELL]]
+Needs generate-requirements.txt beside this file. Usage: transformers_generate.py FOLDER THREADS CELL…, where a cell is as in
+the columns, bf16/16/5,10,30,10, with another number of tokens than 64 where it ends in /TOKENS.
 """
 
 import os
@@ -24,10 +25,8 @@ PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nAudio 1: <|audio_bos|><|AUDIO|>"
     "<|audio_eos|>\nDescribe this audio as JSON.<|im_end|>\n<|im_start|>assistant\n"
 )
-CELLS = [(batch, seconds) for batch in (1, 4, 16) for seconds in ((5,), (10,), (30,), (5, 10, 30, 10))]
 
-
-def measure(model, processor, batch, seconds):
+def measure(model, processor, batch, seconds, tokens):
     noise = np.random.default_rng(3)
     clips = [noise.standard_normal(16000 * seconds[n % len(seconds)]).astype(np.float32) * 0.1 for n in range(batch)]
     inputs = processor(text=[PROMPT] * batch, audio=clips, sampling_rate=16000, return_tensors="pt", padding=True)
@@ -36,23 +35,23 @@ def measure(model, processor, batch, seconds):
     for _ in range(3):
         start = time.perf_counter(), time.process_time()
         with torch.inference_mode():
-            model.generate(**inputs, min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS, do_sample=False)
+            model.generate(**inputs, min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False)
         took = time.perf_counter() - start[0], time.process_time() - start[1]
         best = [min(pair) for pair in zip(best, took)]
     return batch / best[0], best[1] / batch
 
 
-def main(folder, threads=None, wanted=None):
-    torch.set_num_threads(int(threads or os.cpu_count()))
+def main(folder, threads, *cells):
+    torch.set_num_threads(int(threads))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     processor = Qwen2AudioProcessor(WhisperFeatureExtractor.from_pretrained(folder), tokenizer)
-    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+    for cell in cells:
+        name, batch, lengths, *tokens = cell.split("/")
+        dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[name]
         model = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").eval()
-        for batch, seconds in CELLS:
-            lengths = ",".join(map(str, seconds))
-            if len(seconds) <= batch and wanted in (None, f"{name}/{batch}/{lengths}"):
-                rate, cpu = measure(model, processor, batch, seconds)
-                print(f"transformers\t{name}\t{batch}\t{lengths}\t{rate:.3f}\t{cpu:.3f}", flush=True)
+        seconds = [int(length) for length in lengths.split(",")]
+        rate, cpu = measure(model, processor, int(batch), seconds, int(tokens[0]) if tokens else NEW_TOKENS)
+        print(f"transformers\t{name}\t{batch}\t{lengths}\t{rate:.3f}\t{cpu:.3f}", flush=True)
 
 
 if __name__ == "__main__":

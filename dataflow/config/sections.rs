@@ -22,9 +22,9 @@ pub struct ModelConfig {
     pub threshold: f64,
     /// `auto` takes a GPU where there is one.
     pub device: DeviceChoice,
-    /// Numbers to compute in.
+    /// Numbers to compute in; `auto` takes the faster ones.
     pub precision: Dtype,
-    /// Clips that the model answers at once.
+    /// Clips that the model answers at once; urgent ones come on top, up to as many again.
     pub max_batch: NonZeroUsize,
     /// The most memory for keys and values, in MiB; without it, what `max_batch` of the longest clips and answers need, but
     /// at most half of the memory that is free.
@@ -46,7 +46,7 @@ impl Default for ModelConfig {
             prompt: "Describe this audio as JSON.".into(),
             threshold: 0.80,
             device: DeviceChoice::Auto,
-            precision: Dtype::F32,
+            precision: Dtype::Auto,
             max_batch: MAX_BATCH,
             kv_memory_mb: None,
             max_segments: MAX_SEGMENTS,

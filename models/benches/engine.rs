@@ -1,10 +1,12 @@
 //! Measures the engine on a checkpoint of `benches/peers/make_checkpoint.py`: clips a second by batch, length and
-//! precision, in the cells of `benches/peers/transformers_generate.py`.
+//! precision, in the cells of `benches/peers/transformers_generate.py`; `benches/engine.sh` puts both side by side.
 //!
 //! Columns: who, precision, batch, seconds of each clip, clips a second, CPU seconds a clip (which is what to compare where
 //! others share the machine).
 //!
-//! `cargo bench -p models --bench engine -- FOLDER [THREADS [CELL]]`, where a cell is as in the columns: `bf16/16/5,10,30,10`.
+//! `cargo bench -p models --bench engine -- FOLDER THREADS CELL…`, where a cell is as in the columns: `bf16/16/5,10,30,10`.
+//! Instead of cells, `grammar` measures whole answers under the grammar (with tokens and passes an answer), and `memory` what
+//! rows of 30 s hold.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -14,8 +16,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use models::Greedy;
-use models::engine::generate;
-use models::qwen2_audio::{Mel, Qwen2Audio, Row};
+use models::engine::{generate, row_bytes};
+use models::grammar::AnswerGrammar;
+use models::qwen2_audio::{Generated, Mel, Qwen2Audio, Row};
+use models::schema::MetadataSchema;
 use tch::{Device, Kind};
 
 const NEW_TOKENS: usize = 64;
@@ -52,27 +56,66 @@ fn cpu_seconds() -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
+/// Whole answers under the grammar: 16 clips of 5 s.
+fn grammar(model: &Qwen2Audio) {
+    let schema = MetadataSchema::load("music-basic").expect("built in");
+    let vocab_size = model.config().text_config.vocab_size;
+    let grammar =
+        AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &model.eos_token_ids()).expect("a grammar");
+    let rows: Vec<Row> = (0..16).map(|_| row(5)).collect();
+    let run = |_| {
+        let started = Instant::now();
+        let answers = generate(model, &rows, rows.iter().map(|_| grammar.chooser()).collect());
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+        (started.elapsed().as_secs_f64(), answers)
+    };
+    let (took, answers) = (0..3).map(run).min_by(|a, b| a.0.total_cmp(&b.0)).expect("three runs");
+    let mean = |sum: usize| sum as f64 / answers.len() as f64;
+    let tokens = mean(answers.iter().map(|answer| answer.tokens.len()).sum());
+    let passes = mean(answers.iter().map(Generated::passes).sum());
+    println!("tidemark\tgrammar\t16\t5\t{:.3}\t{tokens:.0}\t{passes:.0}", 16.0 / took);
+}
+
+/// What rows of 30 s hold: the bytes that they were admitted with, and by how much the process grew over one row's.
+fn memory(model: &Qwen2Audio) {
+    let peak = |rows: usize| {
+        // Begins the peak anew.
+        std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+        let choosers = (0..rows).map(|_| Greedy { eos: Arc::new([]), max_new_tokens: NEW_TOKENS }).collect();
+        let answers = generate(model, &vec![row(30); rows], choosers);
+        assert!(answers.iter().all(Result::is_ok));
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+    };
+    peak(2);
+    println!("rows\tadmitted MiB\tpeak MiB");
+    for rows in [2, 4, 8, 16, 32] {
+        let admitted =
+            rows as f64 * row_bytes(model, &row(30), NEW_TOKENS).expect("it fits") as f64 / f64::from(1 << 20);
+        println!("{rows}\t{admitted:.0}\t{:.0}", peak(rows));
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let Some(folder) = arguments.next() else {
-        println!("usage: cargo bench -p models --bench engine -- FOLDER [THREADS [CELL]]");
+    let (Some(folder), Some(Ok(threads))) = (arguments.next(), arguments.next().map(|threads| threads.parse())) else {
+        println!("usage: cargo bench -p models --bench engine -- FOLDER THREADS CELL… | grammar | memory");
         return;
     };
-    let threads = arguments.next().and_then(|threads| threads.parse().ok());
-    tch::set_num_threads(threads.unwrap_or_else(tch::get_num_threads));
-    let wanted = arguments.next();
-    for (name, kind) in [("f32", Kind::Float), ("bf16", Kind::BFloat16)] {
-        let model = Qwen2Audio::load(Path::new(&folder), Device::Cpu, kind).expect("a checkpoint");
-        for batch in [1, 4, 16] {
-            for seconds in [&[5][..], &[10], &[30], &[5, 10, 30, 10]] {
-                let lengths: Vec<String> = seconds.iter().map(ToString::to_string).collect();
-                let lengths = lengths.join(",");
-                let is_wanted = |cell: &String| *cell == format!("{name}/{batch}/{lengths}");
-                if seconds.len() <= batch && wanted.as_ref().is_none_or(is_wanted) {
-                    let (rate, cpu) = throughput(&model, batch, seconds);
-                    println!("tidemark\t{name}\t{batch}\t{lengths}\t{rate:.3}\t{cpu:.3}");
-                }
+    tch::set_num_threads(threads);
+    let load = |kind| Qwen2Audio::load(Path::new(&folder), Device::Cpu, kind).expect("a checkpoint");
+    for cell in arguments {
+        match cell.split('/').collect::<Vec<_>>()[..] {
+            ["grammar"] => grammar(&load(Kind::BFloat16)),
+            ["memory"] => memory(&load(Kind::BFloat16)),
+            [name @ ("f32" | "bf16"), batch, lengths] => {
+                let model = load(if name == "f32" { Kind::Float } else { Kind::BFloat16 });
+                let seconds: Vec<usize> = lengths.split(',').map(|length| length.parse().expect("seconds")).collect();
+                let (rate, cpu) = throughput(&model, batch.parse().expect("a number of clips"), &seconds);
+                println!("tidemark\t{name}\t{batch}\t{lengths}\t{rate:.3}\t{cpu:.3}");
             }
+            _ => println!("{cell} is no cell: bf16/16/5,10,30,10 is one"),
         }
     }
 }

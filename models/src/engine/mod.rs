@@ -228,6 +228,15 @@ impl<'m, C: TokenChooser + 'static> Engine<'m, C> {
     }
 }
 
+/// Bytes of keys and values that a row with an answer of at most `new_tokens` is admitted with.
+///
+/// # Errors
+/// [`ModelError::Request`] where its prompt does not fit the model.
+pub fn row_bytes(model: &Qwen2Audio, row: &Row, new_tokens: usize) -> Result<usize, ModelError> {
+    let tokens = model.prompt(&row.mels, &row.question)?.ids.len() + new_tokens;
+    Ok(slot_places(tokens) * model.kv_bytes_per_token())
+}
+
 /// Answers all rows together, one answer for each, in order. A row's failure is its own.
 ///
 /// # Panics

@@ -23,13 +23,13 @@ use crate::ModelError;
 use audio_tower::AudioTower;
 use language_model::LanguageModel;
 use layers::Loader;
-use linear::Linear;
 use weights::Weights;
 
 pub(crate) use audio_tower::Encoding;
 pub use config::{AudioConfig, Config, TextConfig};
 pub use description::Description;
 pub(crate) use kv_cache::{KvCache, Span};
+pub(crate) use linear::Linear;
 pub use mel::Mel;
 pub(crate) use prompt::Prompt;
 pub use row::{Generated, Row};

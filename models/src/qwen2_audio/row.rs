@@ -24,7 +24,7 @@ pub struct Generated {
 
 impl Generated {
     /// Tokens that the model chose, each in a pass of its own.
-    pub(crate) fn passes(&self) -> usize {
+    pub fn passes(&self) -> usize {
         self.log_probs.iter().filter(|&&log_prob| log_prob < 0.0).count()
     }
 }
