@@ -1,7 +1,7 @@
 # `make` lists the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate test-crash build clips
+.PHONY: help demo test check simulate test-crash build clips dataset
 
 # Fetches libtorch for the CPU once, outside the repository; LIBTORCH in the environment wins.
 cargo = export LIBTORCH; LIBTORCH=$$(deploy/setup/libtorch.sh) && cargo
@@ -32,3 +32,7 @@ build: ## Build the release binary, target/release/tidemark
 
 clips: ## Render demo/clips again from demo/scores (needs Debian's mma, fluidsynth, timgm6mb-soundfont, ffmpeg)
 	@demo/render.sh
+
+PYTHON ?= python3
+dataset: ## Make the labelled music in data/dataset; a run that was ended goes on (training/dataset/README.md)
+	@$(PYTHON) training/dataset/make.py --out data/dataset
