@@ -10,6 +10,7 @@ mod process;
 mod serve;
 mod show;
 mod start;
+mod train;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -68,6 +69,8 @@ enum Command {
     /// Checkpoints of Qwen2-Audio
     #[command(subcommand)]
     Model(model::Model),
+    /// Make a checkpoint from labelled audio
+    Train(train::Train),
     /// Say what is wrong with this set-up, and how to mend it
     Doctor(doctor::Doctor),
 }
@@ -112,6 +115,7 @@ fn command() -> Exit {
             Command::Outcomes(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
+            Command::Train(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,
         }
     });

@@ -82,6 +82,9 @@ pub enum ModelError {
     /// Labels allow no calibration.
     #[error("no calibration: {0}")]
     Calibration(String),
+    /// Training cannot begin or go on.
+    #[error("training: {0}")]
+    Training(String),
     /// libtorch failed, for want of memory among others.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -113,7 +116,8 @@ impl From<ModelError> for Fault {
             | ModelError::NotANumber { .. }
             | ModelError::Grammar(_)
             | ModelError::OpenAi(_)
-            | ModelError::Calibration(_) => Self::permanent(ErrorType::Model, message),
+            | ModelError::Calibration(_)
+            | ModelError::Training(_) => Self::permanent(ErrorType::Model, message),
         }
     }
 }

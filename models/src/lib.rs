@@ -20,6 +20,7 @@ pub mod openai;
 pub mod queue;
 pub mod qwen2_audio;
 pub mod schema;
+pub mod training;
 pub mod verify;
 
 use std::path::PathBuf;

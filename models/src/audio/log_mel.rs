@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
+use super::bands::{hertz_to_mel, mel_to_hertz};
 use super::{HOP, LONGEST_SEGMENT, SAMPLE_RATE};
 use crate::qwen2_audio::Mel;
 
@@ -107,27 +108,6 @@ fn bands(bins: usize) -> Vec<Band> {
         Band { first, weights: (first..=end.min(WINDOW / 2)).map(weight).collect() }
     };
     (0..bins).map(band).collect()
-}
-
-/// Slaney's mel scale: even below 1000 Hz, logarithmic above.
-const EVEN_HERTZ: f64 = 1000.0;
-const EVEN_MELS: f64 = 15.0;
-/// Mels in a factor of e.
-const MELS_PER_LOG: f64 = 27.0;
-const LOG_SPAN: f64 = 6.4;
-
-fn hertz_to_mel(hertz: f64) -> f64 {
-    if hertz < EVEN_HERTZ {
-        return hertz * EVEN_MELS / EVEN_HERTZ;
-    }
-    EVEN_MELS + (hertz / EVEN_HERTZ).ln() * MELS_PER_LOG / LOG_SPAN.ln()
-}
-
-fn mel_to_hertz(mel: f64) -> f64 {
-    if mel < EVEN_MELS {
-        return mel * EVEN_HERTZ / EVEN_MELS;
-    }
-    EVEN_HERTZ * ((mel - EVEN_MELS) * LOG_SPAN.ln() / MELS_PER_LOG).exp()
 }
 
 #[cfg(test)]

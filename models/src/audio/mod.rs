@@ -1,6 +1,7 @@
 //! From an uploaded file to what the model hears: decoded piece by piece, mixed to one channel at 16 kHz, cut into
 //! segments of at most 30 s, turned into log-mel spectrograms. QWEN2_AUDIO.md section 1 has the numbers.
 
+pub(crate) mod bands;
 mod decoder;
 mod error;
 mod log_mel;
@@ -16,7 +17,7 @@ pub const SAMPLE_RATE: u32 = 16_000;
 /// Samples in the longest segment, the model's window of 30 s.
 pub const LONGEST_SEGMENT: usize = 480_000;
 /// Samples from one spectrum to the next.
-const HOP: usize = 160;
+pub(crate) const HOP: usize = 160;
 /// Samples in the shortest segment that gives the model one token, which takes three spectra.
 const SHORTEST: usize = 2 * HOP + 1;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::Kind;
 
 use super::config::Config;
+use super::layers::TensorSource;
 use super::tensors::{self, Expected};
 use super::weights::Weights;
 use crate::ModelError;

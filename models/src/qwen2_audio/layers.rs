@@ -4,12 +4,20 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::linear::Linear;
 use super::native;
-use super::weights::Weights;
 use crate::ModelError;
 
-/// Reads tensors onto one device, as one kind.
+/// Where a network's tensors come from: the files of a checkpoint, or the variables that training moves.
+pub(crate) trait TensorSource {
+    /// Whether there is a tensor of that name.
+    fn has(&self, name: &str) -> bool;
+
+    /// The tensor on `device`, as `kind`.
+    fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError>;
+}
+
+/// Takes tensors from a source onto one device, as one kind.
 pub(crate) struct Loader<'a> {
-    pub(crate) weights: &'a Weights,
+    pub(crate) weights: &'a dyn TensorSource,
     pub(crate) device: Device,
     pub(crate) kind: Kind,
 }

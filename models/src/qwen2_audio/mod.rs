@@ -23,17 +23,19 @@ use crate::ModelError;
 use audio_tower::AudioTower;
 use language_model::LanguageModel;
 use layers::Loader;
-use weights::Weights;
 
 pub(crate) use audio_tower::Encoding;
 pub use config::{AudioConfig, Config, TextConfig};
 pub use description::Description;
 pub(crate) use kv_cache::{KvCache, Span};
+pub(crate) use layers::TensorSource;
 pub(crate) use linear::Linear;
 pub use mel::Mel;
 pub(crate) use prompt::Prompt;
 pub use row::{Generated, Row};
+pub(crate) use tensors::{Expected, expected};
 pub use tokenizer::{ChatTokenizer, SpecialIds};
+pub(crate) use weights::Weights;
 
 /// A Qwen2-Audio checkpoint, loaded. It belongs to one thread at a time; how many threads libtorch uses, its caller says
 /// once.
@@ -73,16 +75,42 @@ impl Qwen2Audio {
         }
         let weights = Weights::open(dir)?;
         weights.check(&tensors::expected(&config))?;
-        let loader = Loader { weights: &weights, device, kind: dtype };
+        let stored = weights.kinds();
+        Ok(Self { stored, ..Self::assemble(config, tokenizer, &weights, (device, dtype))? })
+    }
+
+    /// Puts a network together of tensors from anywhere.
+    ///
+    /// # Errors
+    /// What the source says of a tensor, and [`ModelError::Torch`].
+    pub(crate) fn assemble(
+        config: Config,
+        tokenizer: ChatTokenizer,
+        weights: &dyn TensorSource,
+        (device, kind): (Device, Kind),
+    ) -> Result<Self, ModelError> {
+        let loader = Loader { weights, device, kind };
         Ok(Self {
             audio_tower: AudioTower::load(&loader, &config)?,
             projector: loader.linear("multi_modal_projector.linear")?,
             language_model: LanguageModel::load(&loader, &config)?,
             config,
             tokenizer,
-            kind: dtype,
-            stored: weights.kinds(),
+            kind,
+            stored: vec![kind],
         })
+    }
+
+    /// Puts the network together anew: training moves its tensors with every step.
+    ///
+    /// # Errors
+    /// As [`Self::assemble`].
+    pub(crate) fn assemble_again(&mut self, weights: &dyn TensorSource) -> Result<(), ModelError> {
+        let loader = Loader { weights, device: self.language_model.device(), kind: self.kind };
+        self.audio_tower = AudioTower::load(&loader, &self.config)?;
+        self.projector = loader.linear("multi_modal_projector.linear")?;
+        self.language_model = LanguageModel::load(&loader, &self.config)?;
+        Ok(())
     }
 
     /// How many mel bands a clip must have.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
+use super::layers::TensorSource;
 use super::tensors::Expected;
 use crate::ModelError;
 
@@ -97,29 +98,6 @@ impl Weights {
         }
     }
 
-    /// Whether a file holds the tensor.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// Reads a tensor onto `device`, as `kind`.
-    ///
-    /// # Errors
-    /// [`ModelError::MissingTensor`], [`ModelError::Read`], [`ModelError::Torch`].
-    pub(crate) fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError> {
-        let stored = self.tensors.get(name).ok_or_else(|| ModelError::MissingTensor {
-            name: name.to_owned(),
-            file: self.root.clone(),
-            expected: Vec::new(),
-        })?;
-        let (path, file) = &self.files[stored.file];
-        let mut bytes = vec![0; stored.bytes];
-        file.read_exact_at(&mut bytes, stored.offset).map_err(|error| ModelError::read(path, &error))?;
-        let shape: Vec<i64> = stored.shape.iter().map(|&size| size as i64).collect();
-        let tensor = Tensor::f_from_data_size(&bytes, &shape, stored.kind)?;
-        Ok(tensor.f_to_device(device)?.f_to_kind(kind)?)
-    }
-
     /// Each file with its size in bytes.
     pub(crate) fn files(&self) -> Result<Vec<(PathBuf, u64)>, ModelError> {
         let size = |file: &File, path: &Path| file.metadata().map_err(|error| ModelError::read(path, &error));
@@ -187,6 +165,28 @@ impl Weights {
         }
         self.files.push((path, file));
         Ok(())
+    }
+}
+
+impl TensorSource for Weights {
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// # Errors
+    /// [`ModelError::MissingTensor`], [`ModelError::Read`], [`ModelError::Torch`].
+    fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError> {
+        let stored = self.tensors.get(name).ok_or_else(|| ModelError::MissingTensor {
+            name: name.to_owned(),
+            file: self.root.clone(),
+            expected: Vec::new(),
+        })?;
+        let (path, file) = &self.files[stored.file];
+        let mut bytes = vec![0; stored.bytes];
+        file.read_exact_at(&mut bytes, stored.offset).map_err(|error| ModelError::read(path, &error))?;
+        let shape: Vec<i64> = stored.shape.iter().map(|&size| size as i64).collect();
+        let tensor = Tensor::f_from_data_size(&bytes, &shape, stored.kind)?;
+        Ok(tensor.f_to_device(device)?.f_to_kind(kind)?)
     }
 }
 

@@ -1,0 +1,177 @@
+//! `tidemark train`: makes a checkpoint from labelled audio.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use models::local::{Device, Dtype, has_cuda};
+use models::schema::MetadataSchema;
+use models::training::{Ended, Event, Go, Measure, Options, Start, measure, train};
+use serde_json::json;
+use tidemark::config::Config;
+use tidemark::drain::Signals;
+
+use super::{Common, Exit, show};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A manifest is a JSON object a line: {\"audio\": PATH, \"metadata\": {…}, \"frames\": {…}}, paths relative to it; training/README.md says more.
+Stopped with Ctrl-C or killed, the same command goes on where it was.
+
+Examples:
+  tidemark train --manifest data/dataset/train.jsonl --validation data/dataset/validation.jsonl --out data/nano
+  tidemark train --manifest labels.jsonl --validation held-out.jsonl --out tuned --checkpoint /models/7B --lora 16
+  tidemark train --checkpoint data/nano --out data/nano --measure data/dataset/test-font.jsonl")]
+pub(super) struct Train {
+    /// What is learned from
+    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
+    manifest: Option<PathBuf>,
+    /// What each epoch is measured with
+    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
+    validation: Option<PathBuf>,
+    /// Where the checkpoint is written, and the run's state beside it
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Begin with fresh weights of a config.json's dimensions, or of Tidemark's own small network
+    #[arg(long, value_name = "FILE|nano", default_value = "nano", conflicts_with = "checkpoint")]
+    from_scratch: String,
+    /// Begin with this checkpoint
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// Train adapters of this rank only
+    #[arg(long, value_name = "RANK", requires = "checkpoint")]
+    lora: Option<usize>,
+    /// How often each clip is heard
+    #[arg(long, default_value_t = 20)]
+    epochs: u64,
+    /// The first epochs, in which the encoder alone learns to hear beats and pitches
+    #[arg(long, default_value_t = 0, value_name = "EPOCHS")]
+    hearing_epochs: u64,
+    /// Clips in a step
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// The highest learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    learning_rate: f64,
+    /// What is drawn at random is drawn from this
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Train nothing: measure the checkpoint's answers to these clips
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    measure: Option<PathBuf>,
+}
+
+impl Train {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
+        let config = Config::load(common.config.as_deref())?;
+        let options = self.options(&config)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut signals = Signals::listen()?;
+        let told = Arc::clone(&stop);
+        let listening = tokio::spawn(async move {
+            signals.next().await;
+            told.store(true, Ordering::Relaxed);
+        });
+        let (split, json) = (self.measure.clone(), common.json);
+        let work = move || match split {
+            Some(split) => {
+                let measures = measure(&options, &split)?;
+                print(&split.display().to_string(), &measures, json)?;
+                Ok(Exit::Success)
+            }
+            None => work(&options, &stop, json),
+        };
+        let ended = tokio::task::spawn_blocking(work).await?;
+        listening.abort();
+        ended
+    }
+
+    fn options(&self, config: &Config) -> anyhow::Result<Options> {
+        let start = match (&self.checkpoint, self.from_scratch.as_str()) {
+            (Some(dir), _) => Start::Checkpoint { dir: dir.clone(), lora: self.lora },
+            (None, "nano") => Start::nano(),
+            (None, file) => {
+                let text = std::fs::read(file).with_context(|| format!("cannot read {file}"))?;
+                Start::Scratch { config: serde_json::from_slice(&text).with_context(|| file.to_owned())? }
+            }
+        };
+        let none = || Path::new("").to_owned();
+        Ok(Options {
+            manifest: self.manifest.clone().unwrap_or_else(none),
+            validation: self.validation.clone().unwrap_or_else(none),
+            out: self.out.clone(),
+            start,
+            schema: Arc::new(MetadataSchema::load(&config.model.schema)?),
+            question: config.model.prompt.as_str().into(),
+            device: if has_cuda() { Device::Cuda } else { Device::Cpu },
+            precision: Dtype::Bf16,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            epochs: self.epochs,
+            hearing_epochs: self.hearing_epochs,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            seed: self.seed,
+        })
+    }
+}
+
+/// Trains, and shows how it goes.
+fn work(options: &Options, stop: &AtomicBool, json: bool) -> anyhow::Result<Exit> {
+    let bar = ProgressBar::new(1);
+    let style = "{msg} {wide_bar} {pos}/{len}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut smooth = None;
+    let mut failed = Ok(());
+    let mut watch = |event: Event| {
+        match event {
+            Event::Prepared(done, all) => {
+                bar.set_message("hearing clips");
+                bar.set_length(all as u64);
+                bar.set_position(done as u64);
+            }
+            Event::Begun(step, steps) => {
+                bar.set_length(steps);
+                bar.set_position(step);
+                bar.reset_eta();
+            }
+            Event::Stepped(point) => {
+                let sum = smooth.map_or(point.sum(), |before: f64| 0.98 * before + 0.02 * point.sum());
+                smooth = Some(sum);
+                bar.set_message(format!("loss {sum:.3}"));
+                bar.set_position(point.step + 1);
+            }
+            Event::Validated(epoch, measures) => {
+                let shown = bar.suspend(|| print(&format!("epoch {epoch}"), &measures, json));
+                if shown.is_err() {
+                    failed = shown;
+                }
+            }
+        }
+        if stop.load(Ordering::Relaxed) { Go::Stop } else { Go::On }
+    };
+    let ended = train(options, &mut watch)?;
+    bar.finish_and_clear();
+    failed?;
+    let out = options.out.display();
+    match ended {
+        Ended::Finished => show::line(&format!("Written: {out}"))?,
+        Ended::Stopped => show::line(&format!("Stopped, with all in {out}: the same command goes on from here."))?,
+    }
+    Ok(Exit::Success)
+}
+
+/// A line of measures with their 95 % intervals.
+fn print(of: &str, measures: &[Measure], as_json: bool) -> std::io::Result<()> {
+    if as_json {
+        let measure = |it: &Measure| (it.name.clone(), json!({"value": it.value, "low": it.interval.0, "high": it.interval.1, "clips": it.clips}));
+        let measures: serde_json::Map<_, _> = measures.iter().map(measure).collect();
+        return show::json_lines(&[json!({"of": of, "measures": measures})]);
+    }
+    let measure = |it: &Measure| {
+        let Measure { name, value, interval: (low, high), .. } = it;
+        format!("{name} {value:.3} ({low:.3}–{high:.3})")
+    };
+    show::line(&format!("{of}: {}", measures.iter().map(measure).collect::<Vec<_>>().join(", ")))
+}

@@ -1,0 +1,54 @@
+//! Heads that begin by looking at fixed distances in time.
+//!
+//! An encoder that begins with random attention finds rhythm late: nothing tells it to compare a moment with the one a beat
+//! before. Sinusoidal positions turn by a fixed angle from one place to another, so a head whose queries are turned
+//! positions and whose keys are positions looks that far; such heads make of the first layers a dilated convolution,
+//! which training then bends as it likes.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::qwen2_audio::Config;
+
+/// The distances of the first heads of each layer, in positions of 20 ms: from neighbouring onsets to a bar.
+const DISTANCES: [[i64; 4]; 6] =
+    [[-2, -1, 1, 2], [-8, -4, 4, 8], [-25, -15, 15, 25], [-50, -35, 35, 50], [-12, -6, 6, 12], [-100, -70, 70, 100]];
+/// How strongly they look there: enough to be seen over content, little enough to be unlearnt.
+const STRENGTH: f64 = 1.6;
+
+/// Sets queries and keys of the first heads of each encoder layer. At least two heads a layer stay as they were drawn.
+pub(super) fn point_heads(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> Result<(), TchError> {
+    let audio = &config.audio_config;
+    let (d, heads) = (audio.d_model as i64, audio.encoder_attention_heads as i64);
+    let (dim, half) = (d / heads, d / 2);
+    let step = 10_000f64.ln() / (half - 1).max(1) as f64;
+    for (layer, distances) in (0..audio.encoder_layers).zip(DISTANCES.iter().cycle()) {
+        for (head, &distance) in (0..heads - 2).zip(distances) {
+            let mut query = vec![0f32; (dim * d) as usize];
+            let mut key = query.clone();
+            for pair in 0..dim / 2 {
+                // From the fastest wave down to one that turns once in about two seconds.
+                let wave = (pair * half * 45 / 100) / (dim / 2);
+                let turn = (-step * wave as f64).exp() * distance as f64;
+                let (sin, cos) = (turn.sin() * STRENGTH, turn.cos() * STRENGTH);
+                let mut set = |row: i64, column: i64, of_query: f64, of_key: f64| {
+                    query[(row * d + column) as usize] = of_query as f32;
+                    key[(row * d + column) as usize] = of_key as f32;
+                };
+                // The query at t holds the wave at t + distance: sin(a + b), cos(a + b).
+                set(2 * pair, wave, cos, STRENGTH);
+                set(2 * pair, half + wave, sin, 0.0);
+                set(2 * pair + 1, half + wave, cos, STRENGTH);
+                set(2 * pair + 1, wave, -sin, 0.0);
+            }
+            for (part, values) in [("q_proj", query), ("k_proj", key)] {
+                let name = format!("audio_tower.layers.{layer}.self_attn.{part}.weight");
+                let Some(weight) = tensors.get(&name) else { continue };
+                let rows = Tensor::f_from_slice(&values)?.f_view([dim, d])?.f_to_kind(Kind::Float)?;
+                weight.f_narrow(0, head * dim, dim)?.f_copy_(&rows)?;
+            }
+        }
+    }
+    Ok(())
+}
