@@ -32,6 +32,9 @@ pub(super) struct Enqueue {
     /// Whose uploads these are
     #[arg(long, default_value = "local")]
     customer: String,
+    /// Models may learn from these uploads
+    #[arg(long, conflicts_with = "events")]
+    training_consent: bool,
     /// Upload events as JSON, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     events: Option<PathBuf>,
@@ -44,7 +47,10 @@ impl Enqueue {
             Some(path) => events(path)?,
             None => files(&self.files)?
                 .iter()
-                .map(|file| Ok(serde_json::to_vec(&event(file, &self.customer, self.tier, self.mode)?)?))
+                .map(|file| {
+                    let event = event(file, &self.customer, self.tier, self.mode)?;
+                    Ok(serde_json::to_vec(&Upload { training_consent: self.training_consent, ..event })?)
+                })
                 .collect::<anyhow::Result<Vec<_>>>()?,
         };
         // An event that cannot be read waits in the low lane, where it is dead-lettered with its reason.
@@ -76,8 +82,15 @@ pub(super) fn event(file: &Path, customer: &str, tier: Tier, mode: Mode) -> anyh
     let path = std::path::absolute(file)?;
     let Some(audio_uri) = path.to_str() else { bail!("{} is no UTF-8 path, which an event needs", path.display()) };
     let upload_id = UploadId::try_from(uuid::Uuid::now_v7().to_string()).map_err(anyhow::Error::msg)?;
-    let uploaded_at = Some(now());
-    Ok(Upload { upload_id, customer_id: customer.into(), tier, mode, audio_uri: audio_uri.into(), uploaded_at })
+    Ok(Upload {
+        upload_id,
+        customer_id: customer.into(),
+        tier,
+        mode,
+        audio_uri: audio_uri.into(),
+        uploaded_at: Some(now()),
+        training_consent: false,
+    })
 }
 
 /// The files themselves, and the audio files in the folders and their folders, sorted by name.

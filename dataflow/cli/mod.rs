@@ -1,6 +1,7 @@
 //! The command line: what it takes, and which command does it.
 
 mod calibrate;
+mod distil;
 mod dlq;
 mod doctor;
 mod enqueue;

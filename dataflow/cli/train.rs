@@ -13,7 +13,8 @@ use serde_json::json;
 use tidemark::config::Config;
 use tidemark::drain::Signals;
 
-use super::{Common, Exit, show};
+use super::distil::{Distilled, distil};
+use super::{Common, Exit, show, start};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -23,11 +24,15 @@ Stopped with Ctrl-C or killed, the same command goes on where it was.
 Examples:
   tidemark train --manifest data/dataset/train.jsonl --validation data/dataset/validation.jsonl --out data/nano
   tidemark train --manifest labels.jsonl --validation held-out.jsonl --out tuned --checkpoint /models/7B --lora 16
+  tidemark train --from-outcomes --validation held-out.jsonl --out taught --checkpoint data/nano
   tidemark train --checkpoint data/nano --out data/nano --measure data/dataset/test-font.jsonl")]
 pub(super) struct Train {
     /// What is learned from
-    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["measure", "from_outcomes"])]
     manifest: Option<PathBuf>,
+    /// Learn from the paid model's answers in the store of --data, of uploads whose events give training_consent
+    #[arg(long, conflicts_with_all = ["manifest", "measure"])]
+    from_outcomes: bool,
     /// What each epoch is measured with
     #[arg(long, value_name = "FILE", required_unless_present = "measure")]
     validation: Option<PathBuf>,
@@ -66,7 +71,10 @@ pub(super) struct Train {
 impl Train {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let config = Config::load(common.config.as_deref())?;
-        let options = self.options(&config)?;
+        let mut options = self.options(&config)?;
+        if self.from_outcomes {
+            options.manifest = self.distil(common, &options.schema).await?;
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let mut signals = Signals::listen()?;
         let told = Arc::clone(&stop);
@@ -86,6 +94,24 @@ impl Train {
         let ended = tokio::task::spawn_blocking(work).await?;
         listening.abort();
         ended
+    }
+
+    /// The manifest of the paid model's answers; one that a run has begun with stays.
+    async fn distil(&self, common: &Common, schema: &MetadataSchema) -> anyhow::Result<PathBuf> {
+        let folder = self.out.join("training");
+        let path = folder.join("outcomes.jsonl");
+        if path.exists() {
+            return Ok(path);
+        }
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let store = start::existing_store(&common.data).await?;
+        let Distilled { taken, without_consent, unusable } = distil(&store, schema, &path).await?;
+        store.close().await;
+        show::line(&format!(
+            "Of the paid model's answers, {taken} are learned from; {without_consent} are of uploads without \
+             training_consent, {unusable} have no audio any more or answer another schema."
+        ))?;
+        Ok(path)
     }
 
     fn options(&self, config: &Config) -> anyhow::Result<Options> {
@@ -142,8 +168,12 @@ fn work(options: &Options, stop: &AtomicBool, json: bool) -> anyhow::Result<Exit
                 bar.set_message(format!("loss {sum:.3}"));
                 bar.set_position(point.step + 1);
             }
-            Event::Validated(epoch, measures) => {
-                let shown = bar.suspend(|| print(&format!("epoch {epoch}"), &measures, json));
+            Event::Validated { epoch, heard, answered } => {
+                let line = |what: &str| format!("epoch {epoch}, loss {:.3}, {what}", smooth.unwrap_or(f64::NAN));
+                let shown = bar.suspend(|| {
+                    print(&line("heard"), &heard, json)?;
+                    if answered.is_empty() { Ok(()) } else { print(&line("answered"), &answered, json) }
+                });
                 if shown.is_err() {
                     failed = shown;
                 }

@@ -98,6 +98,7 @@ fn blank(flight: &Flight, error: Option<&Fault>, now: UtcMicros) -> Outcome {
         cost_micro_usd: flight.attempts.iter().fold(MicroUsd(0), |sum, attempt| sum + attempt.cost),
         arrived_at: flight.arrived_at,
         completed_at: now,
+        training_consent: flight.upload.training_consent,
     }
 }
 
@@ -134,6 +135,7 @@ pub(crate) fn rejected(
         cost_micro_usd: MicroUsd(0),
         arrived_at,
         completed_at: now,
+        training_consent: false,
     };
     Ending { outcome, attempts: Vec::new(), payload, ticket }
 }

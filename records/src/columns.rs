@@ -41,6 +41,7 @@ pub fn outcome_schema() -> Schema {
         required("cost_micro_usd", DataType::UInt64),
         required("arrived_at", utc.clone()),
         required("completed_at", utc),
+        required("training_consent", DataType::Boolean),
     ])
 }
 
@@ -87,6 +88,7 @@ pub fn outcome_batch(outcomes: &[Outcome]) -> Result<RecordBatch, ArrowError> {
         count(outcomes, |o| o.cost_micro_usd.0),
         moment(outcomes, |o| o.arrived_at),
         moment(outcomes, |o| o.completed_at),
+        Arc::new(outcomes.iter().map(|o| Some(o.training_consent)).collect::<BooleanArray>()),
     ];
     RecordBatch::try_new(Arc::new(outcome_schema()), columns)
 }

@@ -80,4 +80,7 @@ pub struct Outcome {
     pub arrived_at: UtcMicros,
     /// When this outcome was made.
     pub completed_at: UtcMicros,
+    /// Whether models may learn from the upload.
+    #[serde(default)]
+    pub training_consent: bool,
 }

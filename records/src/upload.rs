@@ -93,6 +93,9 @@ pub struct Upload {
     /// When the platform took the upload in, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded_at: Option<UtcMicros>,
+    /// Whether models may learn from it; where the event is silent, none does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub training_consent: bool,
 }
 
 /// Why an event is no upload. It can never become one, so it is not tried again.
@@ -147,6 +150,12 @@ mod tests {
     #[test]
     fn an_event_without_a_mode_is_bulk() {
         assert_eq!(Upload::from_event(GOOD.as_bytes()).expect("valid").mode, Mode::Bulk);
+    }
+
+    #[test]
+    fn no_model_learns_from_an_upload_whose_event_does_not_say_so() {
+        let consent = |event: &str| Upload::from_event(event.as_bytes()).expect("valid").training_consent;
+        assert!(!consent(GOOD) && consent(&GOOD.replace('{', "{\"training_consent\":true,")));
     }
 
     #[test]

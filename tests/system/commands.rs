@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Home, ROOT, clip, event, json_lines, text};
 
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "upload_id",
     "version",
     "customer_id",
@@ -31,6 +31,7 @@ const FIELDS: [&str; 23] = [
     "cost_micro_usd",
     "arrived_at",
     "completed_at",
+    "training_consent",
 ];
 
 fn assert_is_outcome(outcome: &Value) {

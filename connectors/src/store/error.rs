@@ -165,7 +165,8 @@ mod tests {
         let whole = "'u' AS upload_id, 1 AS version, NULL AS customer_id, NULL AS source, 'low' AS lane, NULL AS tier,
             'completed' AS status, NULL AS branch, NULL AS model, NULL AS arm, 0.5 AS confidence, 0 AS below_threshold,
             '{}' AS metadata, '{}' AS field_confidence, 1 AS attempts, NULL AS error, NULL AS error_type,
-            1 AS queued_ms, 1 AS inference_ms, 1 AS total_ms, 1 AS cost_micro_usd, 1 AS arrived_at, 1 AS completed_at";
+            1 AS queued_ms, 1 AS inference_ms, 1 AS total_ms, 1 AS cost_micro_usd, 1 AS arrived_at, 1 AS completed_at,
+            0 AS training_consent";
         let row = store.writer.fetch_one(&*format!("SELECT {whole}")).await.expect("a row");
         assert_eq!(outcome(&row).expect("whole").upload_id.as_str(), "u");
         for (good, bad, names) in [

@@ -14,7 +14,7 @@ use super::StoreError;
 pub(super) const OUTCOME_COLUMNS: &str =
     "seq, upload_id, version, customer_id, source, lane, tier, status, branch, model,
     arm, confidence, below_threshold, metadata, field_confidence, attempts, error, error_type, queued_ms, inference_ms,
-    total_ms, cost_micro_usd, arrived_at, completed_at";
+    total_ms, cost_micro_usd, arrived_at, completed_at, training_consent";
 
 /// The columns that [`bind_attempt`] fills.
 pub(super) const ATTEMPT_COLUMNS: &str =
@@ -45,7 +45,8 @@ pub(super) fn bind_outcome<'a>(mut row: Separated<'_, 'a, Sqlite, &'static str>,
         .push_bind(signed(outcome.total_ms))
         .push_bind(signed(outcome.cost_micro_usd.0))
         .push_bind(micros(outcome.arrived_at))
-        .push_bind(micros(outcome.completed_at));
+        .push_bind(micros(outcome.completed_at))
+        .push_bind(outcome.training_consent);
 }
 
 /// The outcome of a row with [`OUTCOME_COLUMNS`].
@@ -78,6 +79,7 @@ pub(super) fn outcome(row: &SqliteRow) -> Result<Outcome, StoreError> {
         cost_micro_usd: MicroUsd(count("cost_micro_usd")?),
         arrived_at: at("arrived_at")?,
         completed_at: at("completed_at")?,
+        training_consent: row.try_get("training_consent")?,
     })
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn completed(number: u64, version: u32, arrived_at: UtcMicros) -> Out
         cost_micro_usd: MicroUsd(number),
         arrived_at,
         completed_at: arrived_at.plus_ms(50 + number),
+        training_consent: number.is_multiple_of(3),
     }
 }
 

@@ -89,6 +89,12 @@ pub(crate) fn load(path: &Path) -> Result<Option<State>, ModelError> {
 }
 
 impl State {
+    /// All of its tensors.
+    #[cfg(test)]
+    pub(crate) fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
     /// Gives variables and moments the values of the state.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ enum Field {
     Number { least: f64, steps: usize },
 }
 
+/// How much what is said of a whole clip counts beside what is said of its frames, which is learnt first.
+const WHOLE: f64 = 0.5;
 /// Between a number's steps: half of what a tempo may be off by.
 const RATIO: f64 = 1.02;
 /// What the names of the heads' variables begin with.
@@ -80,6 +82,22 @@ impl Heads {
         self.fields.iter().try_for_each(|(name, field)| add(&format!("helper.{name}"), field.width()))
     }
 
+    /// What the heads of whole clips answer about clips that were encoded to (tokens, d) each.
+    ///
+    /// # Errors
+    /// [`ModelError::Torch`].
+    pub(crate) fn guess(&self, variables: &Variables, encoded: &[Tensor]) -> Result<Vec<Metadata>, ModelError> {
+        let (pooled, mut answers) = (pooled(encoded)?, vec![Metadata::new(); encoded.len()]);
+        for (name, field) in &self.fields {
+            let logits = linear(variables.trained(), &format!("{HELPERS}{name}"), &pooled)?;
+            let logits = Vec::<f32>::try_from(logits.f_to_device(Device::Cpu)?.f_contiguous()?.f_view(-1)?)?;
+            for (answer, logits) in answers.iter_mut().zip(logits.chunks_exact(field.width())) {
+                answer.insert(name.clone(), field.guess(logits));
+            }
+        }
+        Ok(answers)
+    }
+
     /// The losses, by the name of the head and weighted, of clips that were encoded to (tokens, d) each.
     ///
     /// # Errors
@@ -97,8 +115,7 @@ impl Heads {
             let frames: Vec<f32> = known.iter().flat_map(|&clip| clips[clip].frames.unwrap_or_default()).copied().collect();
             losses.extend(frame_losses(variables.trained(), &Tensor::f_cat(&heard, 0)?, &frames)?);
         }
-        let mean = |clip: &Tensor| clip.f_mean_dim([0i64].as_slice(), false, Kind::Float);
-        let pooled = Tensor::f_stack(&encoded.iter().map(mean).collect::<Result<Vec<_>, _>>()?, 0)?;
+        let pooled = pooled(encoded)?;
         for (name, field) in &self.fields {
             let logits = linear(variables.trained(), &format!("helper.{name}"), &pooled)?;
             let target: Vec<f32> = clips.iter().flat_map(|clip| field.target(&clip.metadata[name])).collect();
@@ -112,7 +129,7 @@ impl Heads {
                     logits.f_cross_entropy_loss(&target, NONE, Reduction::Mean, -100, 0.0)?
                 }
             };
-            losses.push((name.clone(), loss));
+            losses.push((name.clone(), loss.f_mul_scalar(WHOLE)?));
         }
         Ok(losses)
     }
@@ -120,11 +137,29 @@ impl Heads {
 
 const NONE: Option<&Tensor> = None;
 
+/// The mean over time of clips that were encoded to (tokens, d) each: (clips, d).
+fn pooled(encoded: &[Tensor]) -> Result<Tensor, TchError> {
+    let mean = |clip: &Tensor| clip.f_mean_dim([0i64].as_slice(), false, Kind::Float);
+    Tensor::f_stack(&encoded.iter().map(mean).collect::<Result<Vec<_>, _>>()?, 0)
+}
+
 impl Field {
     fn width(&self) -> usize {
         match self {
             Self::Class(values) | Self::Set(values) => values.len(),
             Self::Number { steps, .. } => *steps,
+        }
+    }
+
+    /// What the head says by its logits: the likeliest value, or all that are likelier than not.
+    fn guess(&self, logits: &[f32]) -> Value {
+        let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or_default();
+        match self {
+            Self::Class(values) => values[likeliest].clone(),
+            Self::Set(values) => {
+                values.iter().zip(logits).filter(|(_, logit)| **logit > 0.0).map(|(value, _)| value.clone()).collect()
+            }
+            Self::Number { least, .. } => ((least * RATIO.powi(likeliest as i32)).round() as u64).into(),
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::front::tune;
 use super::positional::point_heads;
 use super::variables::POSITIONS;
 use crate::qwen2_audio::{Config, Expected, expected};
 
 /// Fresh weights of a network, drawn from `seed`: linear layers keep the variance of what goes through them, those that
-/// write into the residual stream are smaller by the root of their number, and some of the encoder's heads
-/// [look at fixed distances](super::positional).
+/// write into the residual stream are smaller by the root of their number, the convolutions [hear bands that stand
+/// out](super::front), and some of the encoder's heads [look at fixed distances](super::positional).
 ///
 /// # Errors
 /// libtorch's, for want of memory.
@@ -20,6 +21,7 @@ pub(crate) fn fresh(config: &Config, seed: i64) -> Result<BTreeMap<String, Tenso
     let mut tensors: BTreeMap<_, _> =
         wanted.map(|tensor| Ok((tensor.name.clone(), draw(&tensor, config)?))).collect::<Result<_, TchError>>()?;
     point_heads(&mut tensors, config)?;
+    tune(&mut tensors, config)?;
     Ok(tensors)
 }
 

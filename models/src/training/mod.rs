@@ -11,6 +11,7 @@ mod batches;
 mod checkpoint;
 mod curve;
 mod export;
+mod front;
 mod heads;
 mod init;
 mod interval;

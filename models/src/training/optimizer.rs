@@ -68,15 +68,15 @@ impl AdamW {
                 let zeros = || variable.zeros_like();
                 let [first, second] = self.moments.entry(name.clone()).or_insert_with(|| [zeros(), zeros()]);
                 let gradient = gradient.f_mul_scalar(shorten)?;
-                first.f_mul_scalar_(BETA_1)?.f_add_(&gradient.f_mul_scalar(1.0 - BETA_1)?)?;
-                second.f_mul_scalar_(BETA_2)?.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - BETA_2)?)?;
+                *first = first.f_mul_scalar(BETA_1)?.f_add(&gradient.f_mul_scalar(1.0 - BETA_1)?)?;
+                *second = second.f_mul_scalar(BETA_2)?.f_add(&gradient.f_square()?.f_mul_scalar(1.0 - BETA_2)?)?;
                 let spread = second.f_div_scalar(unbiased_2)?.f_sqrt()?.f_add_scalar(EPSILON)?;
                 if variable.dim() > 1 {
-                    variable.f_mul_scalar_(1.0 - rate * schedule.weight_decay)?;
+                    let _shrunk = variable.f_mul_scalar_(1.0 - rate * schedule.weight_decay)?;
                 }
-                variable.f_sub_(&first.f_div(&spread)?.f_mul_scalar(rate / unbiased_1)?)?;
+                let _moved = variable.f_sub_(&first.f_div(&spread)?.f_mul_scalar(rate / unbiased_1)?)?;
             }
-            gradient.f_zero_()?;
+            let _forgotten = gradient.f_zero_()?;
         }
         Ok(length)
     }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use serde_json::Value;
 use tch::Kind;
 
 use super::batches::{Clips, Heard};
@@ -16,7 +15,7 @@ use super::mels::Mels;
 use super::network::{Network, Start};
 use super::optimizer::{AdamW, Schedule};
 use super::step::{Lesson, losses};
-use super::validate::{Measure, validate};
+use super::validate::{Measure, validate, validate_heads};
 use super::{export, manifest};
 use crate::ModelError;
 use crate::local::{Device, Dtype};
@@ -64,8 +63,15 @@ pub enum Event {
     Begun(u64, u64),
     /// A step was taken.
     Stepped(Point),
-    /// An epoch ended and the checkpoint was written; the measures are of the validation split.
-    Validated(u64, Vec<Measure>),
+    /// An epoch ended and the checkpoint was written.
+    Validated {
+        /// Epochs so far.
+        epoch: u64,
+        /// What the encoder knows of the validation split, by its helper heads.
+        heard: Vec<Measure>,
+        /// The answers to it; none before the language model learns.
+        answered: Vec<Measure>,
+    },
 }
 
 /// Whether a run is to go on.
@@ -224,9 +230,10 @@ impl Trainer<'_> {
                 if go == Go::Stop {
                     return Ok(Ended::Stopped);
                 }
-                if is_epoch && lesson == Lesson::Answering {
-                    let measures = self.validate(held_out)?;
-                    if watch(Event::Validated(self.step / an_epoch, measures)) == Go::Stop && self.step < steps {
+                if is_epoch {
+                    let (heard, answered) = self.validate(&heads, lesson, held_out)?;
+                    let event = Event::Validated { epoch: self.step / an_epoch, heard, answered };
+                    if watch(event) == Go::Stop && self.step < steps {
                         return Ok(Ended::Stopped);
                     }
                 }
@@ -254,10 +261,21 @@ impl Trainer<'_> {
         export::export(&self.options.out, config_json, (config, tokenizer), variables)
     }
 
-    fn validate(&self, held_out: &Clips) -> Result<Vec<Measure>, ModelError> {
+    fn validate(
+        &self,
+        heads: &Heads,
+        lesson: Lesson,
+        held_out: &Clips,
+    ) -> Result<(Vec<Measure>, Vec<Measure>), ModelError> {
         let _no_grad = tch::no_grad_guard();
+        let (schema, question) = (&self.options.schema, &self.options.question);
         let model = self.network.assemble(self.options.device(), Kind::Float)?;
-        validate(&model, held_out, &self.options.schema, &self.options.question, VALIDATED)
+        let heard = validate_heads(&model, (heads, &self.network.variables), held_out, schema, VALIDATED)?;
+        let answered = match lesson {
+            Lesson::Hearing => Vec::new(),
+            Lesson::Answering => validate(&model, held_out, schema, question, VALIDATED)?,
+        };
+        Ok((heard, answered))
     }
 }
 
@@ -312,3 +330,6 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@ use records::Metadata;
 use serde_json::Value;
 
 use super::batches::Clips;
+use super::heads::Heads;
 use super::interval::{bootstrap, wilson};
+use super::variables::Variables;
 use crate::ModelError;
 use crate::engine::generate;
 use crate::grammar::AnswerGrammar;
@@ -53,6 +55,27 @@ pub(crate) fn validate(
             let answer = text.and_then(|text| schema.read(&text).ok()).unwrap_or_default();
             answered.push((answer, &clips.labelled[clip].metadata));
         }
+    }
+    Ok(measures(schema, &answered))
+}
+
+/// Lets the helper heads answer the first `most` clips: what the encoder knows, whether or not the language model reads it.
+///
+/// # Errors
+/// A [`ModelError`] of the model or of a clip's file.
+pub(crate) fn validate_heads(
+    model: &Qwen2Audio,
+    (heads, variables): (&Heads, &Variables),
+    clips: &Clips,
+    schema: &MetadataSchema,
+    most: usize,
+) -> Result<Vec<Measure>, ModelError> {
+    let (mut answered, all) = (Vec::new(), most.min(clips.labelled.len()));
+    for first in (0..all).step_by(TOGETHER) {
+        let part = first..(first + TOGETHER).min(all);
+        let mels = part.clone().map(|clip| clips.mels.load(clip)).collect::<Result<Vec<_>, _>>()?;
+        let answers = heads.guess(variables, &model.encode(&mels.iter().collect::<Vec<_>>())?)?;
+        answered.extend(answers.into_iter().zip(part.map(|clip| &clips.labelled[clip].metadata)));
     }
     Ok(measures(schema, &answered))
 }

@@ -1,13 +1,9 @@
 //! Gradients through the serving network, checked against finite differences; and a network that learns by heart.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
-
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::super::augment::Example;
-use super::super::init;
 use super::super::optimizer::{AdamW, Schedule};
 use super::super::score::{Note, Score};
 use super::super::targets;
@@ -130,45 +126,5 @@ fn eight_clips_are_learnt_by_heart_and_answered_as_served() {
     for (answer, clip) in crate::engine::generate(model, &rows, choosers).into_iter().zip(&clips) {
         let text = model.tokenizer().decode(&answer.expect("an answer").tokens).expect("text");
         assert_eq!(schema.read(&text).expect("valid"), clip.example.metadata);
-    }
-}
-
-#[test]
-fn speed() {
-    let dir = fixture("tiny-a");
-    let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
-    tch::set_num_threads(threads);
-    let schema = MetadataSchema::load("music-basic").expect("built in");
-    let mut json: Value = serde_json::from_str(include_str!("../nano.json")).expect("JSON");
-    let tokenizer = ChatTokenizer::load(&dir).expect("loads");
-    json["text_config"]["vocab_size"] = 448.into();
-    json["audio_token_index"] = tokenizer.special().audio.into();
-    let config: Config = serde_json::from_value(json).expect("a config");
-    let tensors: BTreeMap<String, Tensor> = init::fresh(&config, 1).expect("fresh");
-    println!("parameters {}", tensors.values().map(|it| it.numel()).sum::<usize>());
-    for kind in [Kind::Float, Kind::BFloat16] {
-        let copy = tensors.iter().map(|(name, it)| (name.clone(), it.copy())).collect();
-        let mut variables = Variables::new(copy, Device::Cpu).expect("variables");
-        let heads = Heads::new(&schema);
-        heads.add_to(&mut variables, config.audio_config.d_model).expect("heads");
-        let mut model =
-            Qwen2Audio::assemble(config.clone(), tokenizer.clone(), &variables, (Device::Cpu, kind)).expect("assembled");
-        let clips: Vec<Heard> = (0..16).map(|_| heard(128, 440.0, 7.5, answer("rock", 120, "A minor"))).collect();
-        let schedule =
-            Schedule { learning_rate: 1e-3, warm_up: 10, steps: 150, weight_decay: 0.01, longest_gradient: 1.0 };
-        let mut optimizer = AdamW::default();
-        for lesson in [Lesson::Hearing, Lesson::Answering] {
-            for step in 0..4 {
-                let start = Instant::now();
-                let losses = losses(&mut model, &variables, Some(&heads), QUESTION, &clips, lesson).expect("losses");
-                let sum = losses.into_iter().map(|(_, loss)| loss).reduce(|sum, loss| sum + loss).expect("some");
-                let forward = start.elapsed();
-                sum.backward();
-                let backward = start.elapsed() - forward;
-                optimizer.step(&variables, &schedule, step).expect("a step");
-                let all = start.elapsed();
-                println!("{kind:?} {lesson:?} loss {:.3} forward {forward:?} backward {backward:?} all {all:?} {:.1}/s", sum.double_value(&[]), 16.0 / all.as_secs_f64());
-            }
-        }
     }
 }

@@ -1,0 +1,59 @@
+//! Convolutions that begin by hearing what music is told by: which bands stand out over their neighbours, and where a
+//! group of bands grows louder.
+//!
+//! In a spectrogram loudness and timbre are large and pitch is small: the contrast of a band to those around it. Filters
+//! that begin at random hear the large first, and pitch after many thousand clips.
+
+use std::collections::BTreeMap;
+
+use tch::{TchError, Tensor};
+
+use crate::qwen2_audio::Config;
+
+/// The distances of the bands that a contrast subtracts: about one and two semitones where bands are spaced by ratio.
+const AROUND: [i64; 4] = [-4, -2, 2, 4];
+/// Contrasts are a fraction of the levels they are taken from.
+const CONTRAST: f64 = 4.0;
+const RISE: f64 = 1.5;
+/// Bands that grow louder together, on either side of the middle one.
+const GROUP: i64 = 4;
+/// What of the drawn weights stays, so that no two channels are alike.
+const DRAWN: f64 = 0.3;
+
+/// Sets both convolutions: two thirds of the channels hear contrasts, the others rises, and the second passes them on.
+pub(super) fn tune(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> Result<(), TchError> {
+    let (d, bins) = (config.audio_config.d_model as i64, config.audio_config.num_mel_bins as i64);
+    let contrasts = d * 2 / 3;
+    let mut first = vec![0f32; (d * bins * 3) as usize];
+    let mut second = vec![0f32; (d * d * 3) as usize];
+    for channel in 0..d {
+        let mut add = |band: i64, time: i64, value: f64| {
+            if (0..bins).contains(&band) {
+                first[((channel * bins + band) * 3 + time) as usize] += value as f32;
+            }
+        };
+        if channel < contrasts {
+            let band = channel * bins / contrasts;
+            for time in 0..3 {
+                add(band, time, CONTRAST / 3.0);
+                AROUND.iter().for_each(|away| add(band + away, time, -CONTRAST / 12.0));
+            }
+        } else {
+            let band = (channel - contrasts) * bins / (d - contrasts);
+            for near in band - GROUP..=band + GROUP {
+                add(near, 0, -RISE / (2 * GROUP + 1) as f64);
+                add(near, 2, RISE / (2 * GROUP + 1) as f64);
+            }
+        }
+        for time in 0..3 {
+            second[((channel * d + channel) * 3 + time) as usize] = 0.5;
+        }
+    }
+    for (name, values) in [("conv1", first), ("conv2", second)] {
+        if let Some(weight) = tensors.get_mut(&format!("audio_tower.{name}.weight")) {
+            let begun = Tensor::f_from_slice(&values)?.f_view_as(weight)?;
+            *weight = weight.f_mul_scalar(DRAWN)?.f_add(&begun)?;
+        }
+    }
+    Ok(())
+}
