@@ -1,7 +1,7 @@
 # `make` lists the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate test-crash build clips dataset
+.PHONY: help demo test check simulate test-crash build clips dataset transformers
 
 # Fetches libtorch for the CPU once, outside the repository; LIBTORCH in the environment wins.
 cargo = export LIBTORCH; LIBTORCH=$$(deploy/setup/libtorch.sh) && cargo
@@ -36,3 +36,7 @@ clips: ## Render demo/clips again from demo/scores (needs Debian's mma, fluidsyn
 PYTHON ?= python3
 dataset: ## Make the labelled music in data/dataset; a run that was ended goes on (training/dataset/README.md)
 	@$(PYTHON) training/dataset/make.py --out data/dataset
+
+transformers: ## Load CHECKPOINT=DIR in transformers, and compare what it computes there with what Tidemark does
+	@$(cargo) build --bin tidemark
+	@training/transformers/check.sh $(CHECKPOINT)
