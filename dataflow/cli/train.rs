@@ -195,7 +195,12 @@ fn work(options: &Options, stop: &AtomicBool, json: bool) -> anyhow::Result<Exit
 /// A line of measures with their 95 % intervals.
 fn print(of: &str, measures: &[Measure], as_json: bool) -> std::io::Result<()> {
     if as_json {
-        let measure = |it: &Measure| (it.name.clone(), json!({"value": it.value, "low": it.interval.0, "high": it.interval.1, "clips": it.clips}));
+        let measure = |it: &Measure| {
+            (
+                it.name.clone(),
+                json!({"value": it.value, "low": it.interval.0, "high": it.interval.1, "clips": it.clips}),
+            )
+        };
         let measures: serde_json::Map<_, _> = measures.iter().map(measure).collect();
         return show::json_lines(&[json!({"of": of, "measures": measures})]);
     }

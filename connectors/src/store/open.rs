@@ -12,10 +12,8 @@ use super::error::{BUSY, NOTADB, primary_code};
 use super::{Store, StoreError, finish};
 
 /// The schema's history, forward only: a file at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../migrations/0001_store.sql"),
-    include_str!("../../migrations/0002_training_consent.sql"),
-];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../migrations/0001_store.sql"), include_str!("../../migrations/0002_training_consent.sql")];
 
 /// `application_id` of the first migration.
 const TIDEMARK: i64 = 0x5449_4445;

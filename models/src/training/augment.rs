@@ -54,9 +54,10 @@ pub(crate) fn augment(example: &Example, frames: usize, rng: &mut Rng) -> Exampl
     drown(&mut mel, rng);
     mask(&mut mel, rng);
     silence(&mut mel);
-    let score = example.score.clone().map(|score| {
-        score.faster(change.faster).transposed(change.semitones).from(start as f32 / RATE)
-    });
+    let score = example
+        .score
+        .clone()
+        .map(|score| score.faster(change.faster).transposed(change.semitones).from(start as f32 / RATE));
     let metadata = match &score {
         Some(score) if heard < length => only_heard(metadata, score, heard as f32 / RATE),
         _ => metadata,
@@ -134,12 +135,10 @@ const DRUMS: usize = 16;
 
 /// `heard` frames of the changed spectrogram from frame `start` on.
 fn resample(mel: &Mel, change: Change, start: usize, heard: usize) -> Mel {
-    let columns: Vec<(usize, usize, f32)> = (start..start + heard)
-        .map(|column| between(column as f32 * change.faster, mel.frames))
-        .collect();
-    let from: Vec<(usize, usize, f32)> = bands::moved(mel.bins, f64::from(change.semitones))
-        .map(|band| between(band as f32, mel.bins))
-        .collect();
+    let columns: Vec<(usize, usize, f32)> =
+        (start..start + heard).map(|column| between(column as f32 * change.faster, mel.frames)).collect();
+    let from: Vec<(usize, usize, f32)> =
+        bands::moved(mel.bins, f64::from(change.semitones)).map(|band| between(band as f32, mel.bins)).collect();
     let wide = heard + SILENT;
     let mut data = vec![0f32; mel.bins * wide];
     let mut row = vec![0f32; mel.columns];
@@ -246,7 +245,8 @@ mod tests {
     fn beats_stay_on_their_clicks_and_tempo_says_how_far_apart_they_are() {
         for seed in 0..40 {
             let example = example();
-            let (change, metadata) = relabel(&example.metadata, Change { faster: 1.1f32.powi(seed % 5 - 2), semitones: 0 });
+            let (change, metadata) =
+                relabel(&example.metadata, Change { faster: 1.1f32.powi(seed % 5 - 2), semitones: 0 });
             let mel = resample(&example.mel, change, seed as usize, 700);
             let score = example.score.expect("it has one").faster(change.faster).from(seed as f32 / RATE);
             let inside = score.beats.iter().filter(|&&time| (0.05..6.95).contains(&time));
@@ -267,7 +267,8 @@ mod tests {
             let (change, metadata) = relabel(&example.metadata, Change { faster: 1.0, semitones });
             assert_eq!(metadata["key"], if semitones == 2 { "C minor" } else { "G minor" });
             let mel = resample(&example.mel, change, 0, 10);
-            let loudest = (0..128).max_by(|&a, &b| mel.data[a * 18 + 5].total_cmp(&mel.data[b * 18 + 5])).expect("bands");
+            let loudest =
+                (0..128).max_by(|&a, &b| mel.data[a * 18 + 5].total_cmp(&mel.data[b * 18 + 5])).expect("bands");
             let ratio = bands::hertz(128, loudest as f64) / bands::hertz(128, 60.0);
             assert!((ratio.log2() * 12.0 - f64::from(semitones)).abs() < 0.3, "{ratio}");
         }

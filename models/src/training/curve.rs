@@ -103,18 +103,35 @@ impl Curve {
             let at = y(10f64.powi(decade));
             if (TOP..=TOP + HEIGHT).contains(&at) {
                 line(format!("<path d=\"M{LEFT} {at:.1}h{WIDTH}\" stroke=\"#ddd\"/>"));
-                line(format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, at + 4.0, 10f64.powi(decade)));
+                line(format!(
+                    "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                    LEFT - 6.0,
+                    at + 4.0,
+                    10f64.powi(decade)
+                ));
             }
         }
         for ((name, points), colour) in names.iter().zip(&series).zip(COLOURS.iter().cycle()) {
-            let path: Vec<String> = points.iter().map(|&(step, loss)| format!("{:.1},{:.1}", x(step), y(loss))).collect();
-            line(format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>", path.join(" ")));
+            let path: Vec<String> =
+                points.iter().map(|&(step, loss)| format!("{:.1},{:.1}", x(step), y(loss))).collect();
+            line(format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                path.join(" ")
+            ));
             if let Some(&(_, loss)) = points.last() {
-                line(format!("<text x=\"{}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>", LEFT + WIDTH + 4.0, y(loss) + 4.0));
+                line(format!(
+                    "<text x=\"{}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
+                    LEFT + WIDTH + 4.0,
+                    y(loss) + 4.0
+                ));
             }
         }
         line(format!("<text x=\"{LEFT}\" y=\"{}\">0</text>", TOP + HEIGHT + 18.0));
-        line(format!("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{last} steps</text>", LEFT + WIDTH, TOP + HEIGHT + 18.0));
+        line(format!(
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{last} steps</text>",
+            LEFT + WIDTH,
+            TOP + HEIGHT + 18.0
+        ));
         svg.push_str("</svg>\n");
         svg
     }

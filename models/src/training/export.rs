@@ -58,7 +58,12 @@ pub(crate) fn export(
             .and_then(|()| std::fs::rename(&unfinished, &path))
             .map_err(|error| write_error(&path, error))?;
     }
-    write(&dir.join("model.safetensors"), &variables.merged(config)?, Kind::BFloat16, Some([("format".into(), "pt".into())].into()))
+    write(
+        &dir.join("model.safetensors"),
+        &variables.merged(config)?,
+        Kind::BFloat16,
+        Some([("format".into(), "pt".into())].into()),
+    )
 }
 
 fn preprocessor(config: &Config) -> Value {

@@ -112,7 +112,8 @@ impl Heads {
         let known: Vec<usize> = (0..clips.len()).filter(|&clip| clips[clip].frames.is_some()).collect();
         if !known.is_empty() {
             let heard: Vec<&Tensor> = known.iter().map(|&clip| &encoded[clip]).collect();
-            let frames: Vec<f32> = known.iter().flat_map(|&clip| clips[clip].frames.unwrap_or_default()).copied().collect();
+            let frames: Vec<f32> =
+                known.iter().flat_map(|&clip| clips[clip].frames.unwrap_or_default()).copied().collect();
             losses.extend(frame_losses(variables.trained(), &Tensor::f_cat(&heard, 0)?, &frames)?);
         }
         let pooled = pooled(encoded)?;

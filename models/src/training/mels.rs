@@ -49,7 +49,9 @@ impl Mels {
         let (log_mel, next) = (LogMel::new(bins), AtomicUsize::new(0));
         let work = || {
             let mut made = Vec::new();
-            while let Some((n, audio)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, audio.get(n)?))) {
+            while let Some((n, audio)) =
+                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, audio.get(n)?)))
+            {
                 made.push((n, keep(audio, &log_mel, bins, folder)?));
                 done();
             }
@@ -60,7 +62,8 @@ impl Mels {
             let end = |worker: std::thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|_| Err(panicked()));
             workers.into_iter().map(end).collect()
         });
-        let mut all: Vec<(usize, Kept)> = parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let mut all: Vec<(usize, Kept)> =
+            parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         all.sort_unstable_by_key(|(n, _)| *n);
         Ok(Self { clips: all.into_iter().map(|(_, kept)| kept).collect(), bins })
     }
@@ -91,7 +94,8 @@ fn panicked() -> ModelError {
 /// A clip's file, made where it is not there.
 fn keep(audio: &Path, log_mel: &LogMel, bins: usize, folder: &Path) -> Result<Kept, ModelError> {
     let about = std::fs::metadata(audio).map_err(|error| ModelError::read(audio, &error))?;
-    let changed = about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    let changed =
+        about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
     let whose = format!("{} {} {} {bins}", audio.display(), about.len(), changed.as_nanos());
     let name: String = Sha256::digest(whose).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let file = folder.join(name);

@@ -88,7 +88,8 @@ impl Network {
         }
         config_json["text_config"]["eos_token_id"] = tokenizer.special().im_end.into();
         let path = options.out.join("config.json");
-        std::fs::write(&path, format!("{config_json:#}")).map_err(|error| super::checkpoint::write_error(&path, error))?;
+        std::fs::write(&path, format!("{config_json:#}"))
+            .map_err(|error| super::checkpoint::write_error(&path, error))?;
         let config = Config::load(&options.out)?;
         let variables = Variables::new(init::fresh(&config, options.seed as i64)?, options.device())?;
         Ok(Self { config_json, config, tokenizer, variables })

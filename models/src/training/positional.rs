@@ -11,11 +11,17 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::qwen2_audio::Config;
 
-/// The distances of the first heads of each layer, in positions of 20 ms: from neighbouring onsets to a bar.
-const DISTANCES: [[i64; 4]; 6] =
-    [[-2, -1, 1, 2], [-8, -4, 4, 8], [-25, -15, 15, 25], [-50, -35, 35, 50], [-12, -6, 6, 12], [-100, -70, 70, 100]];
-/// How strongly they look there: enough to be seen over content, little enough to be unlearnt.
-const STRENGTH: f64 = 1.6;
+/// The distances of the first heads of each layer, in positions of 20 ms: first the neighbourhood of an onset, then what may
+/// be a beat, to either side, then two beats and a bar.
+const DISTANCES: [[i64; 10]; 5] = [
+    [-1, 1, -2, 2, -4, 4, -6, 6, -9, 9],
+    [-12, 12, -15, 15, -18, 18, -21, 21, -3, 3],
+    [-24, 24, -28, 28, -32, 32, -37, 37, -10, 10],
+    [-42, 42, -48, 48, -55, 55, -63, 63, -20, 20],
+    [-72, 72, -84, 84, -96, 96, -110, 110, -40, 40],
+];
+/// How strongly they look there: enough for the places around to be a tenth as strong, little enough to be unlearnt.
+const STRENGTH: f64 = 2.0;
 
 /// Sets queries and keys of the first heads of each encoder layer. At least two heads a layer stay as they were drawn.
 pub(super) fn point_heads(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> Result<(), TchError> {

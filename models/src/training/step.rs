@@ -47,13 +47,9 @@ pub(crate) fn losses(
 }
 
 /// Cross-entropy of the answers' tokens: a clip's tokens together, the mean of the clips.
-fn answer_loss(
-    model: &Qwen2Audio,
-    question: &str,
-    heard: &[Heard],
-    sound: Vec<Tensor>,
-) -> Result<Tensor, ModelError> {
-    let (mut ids, mut at, mut spans, mut asked, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+fn answer_loss(model: &Qwen2Audio, question: &str, heard: &[Heard], sound: Vec<Tensor>) -> Result<Tensor, ModelError> {
+    let (mut ids, mut at, mut spans, mut asked, mut wanted) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (it, sound) in heard.iter().zip(sound) {
         let prompt = model.prompt(std::slice::from_ref(&it.example.mel), question)?;
         let answer = answer::tokens(model.tokenizer(), &it.example.metadata)?;

@@ -17,8 +17,14 @@ pub(crate) const WIDTH: usize = CLASSES + 12 + 12 + PITCHES + FAMILIES;
 const CLASSES: usize = 6;
 
 /// Which part of a frame's targets each kind has, and how much it counts.
-pub(crate) const PARTS: [(&str, usize, f64); 6] =
-    [("beat", 2, 4.0), ("onset", 4, 2.0), ("chroma", 12, 8.0), ("bass", 12, 4.0), ("pitch", PITCHES, 12.0), ("family", FAMILIES, 2.0)];
+pub(crate) const PARTS: [(&str, usize, f64); 6] = [
+    ("beat", 2, 4.0),
+    ("onset", 4, 2.0),
+    ("chroma", 12, 8.0),
+    ("bass", 12, 4.0),
+    ("pitch", PITCHES, 12.0),
+    ("family", FAMILIES, 2.0),
+];
 
 /// The targets of `frames` outputs (frames, [`WIDTH`]), each 0 to 1.
 pub(crate) fn draw(score: &Score, frames: usize) -> Vec<f32> {

@@ -121,7 +121,8 @@ pub fn train(options: &Options, watch: &mut (dyn FnMut(Event) -> Go + Send)) -> 
     let mut held_out = manifest::read(&options.validation, &options.schema)?;
     held_out.truncate(VALIDATED);
     let held_out = self::clips(held_out, bins, (&folder, options.threads), watch)?;
-    let mut trainer = Trainer { options, run, folder, network, optimizer: AdamW::default(), curve: Curve::default(), step: 0 };
+    let mut trainer =
+        Trainer { options, run, folder, network, optimizer: AdamW::default(), curve: Curve::default(), step: 0 };
     match state {
         Some(state) => {
             state.restore(&trainer.network.variables, &mut trainer.optimizer)?;
@@ -218,8 +219,10 @@ impl Trainer<'_> {
         std::thread::scope(|scope| {
             scope.spawn(move || hear(clips, options, first..steps, &sender));
             for heard in heard {
-                let lesson = if self.step < an_epoch * options.hearing_epochs { Lesson::Hearing } else { Lesson::Answering };
-                let losses = losses(&mut model, &self.network.variables, Some(&heads), &options.question, &heard?, lesson)?;
+                let lesson =
+                    if self.step < an_epoch * options.hearing_epochs { Lesson::Hearing } else { Lesson::Answering };
+                let losses =
+                    losses(&mut model, &self.network.variables, Some(&heads), &options.question, &heard?, lesson)?;
                 let point = self.learn(losses, &schedule)?;
                 self.curve.push(point.clone());
                 let go = watch(Event::Stepped(point));

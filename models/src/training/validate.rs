@@ -93,7 +93,11 @@ fn measures(schema: &MetadataSchema, answered: &[(Metadata, &Metadata)]) -> Vec<
     for (field, of_field) in schema.properties() {
         let is_equal = |answer: &Value, label: &Value| answer == label;
         if field.ends_with("_bpm") {
-            measures.push(share(format!("{field} within 4 %"), &|answer, label| is_tempo(answer, label, &[1.0]), field));
+            measures.push(share(
+                format!("{field} within 4 %"),
+                &|answer, label| is_tempo(answer, label, &[1.0]),
+                field,
+            ));
             let octaves = [1.0, 2.0, 0.5];
             let name = format!("{field} within 4 % or an octave");
             measures.push(share(name, &|answer, label| is_tempo(answer, label, &octaves), field));
@@ -164,6 +168,9 @@ mod tests {
                 ("instruments micro-F1", f1),
             ]
         );
-        assert!(found.iter().all(|it| it.interval.0 < it.value && it.value < it.interval.1 && it.clips == 4), "{found:?}");
+        assert!(
+            found.iter().all(|it| it.interval.0 < it.value && it.value < it.interval.1 && it.clips == 4),
+            "{found:?}"
+        );
     }
 }

@@ -62,7 +62,8 @@ impl Variables {
         (device, kind): (Device, Kind),
     ) -> Result<Self, ModelError> {
         let read = |name: String| Ok((name.clone(), weights.read(&name, device, kind)?));
-        let frozen: BTreeMap<_, _> = names(weights, config)?.into_iter().map(read).collect::<Result<_, ModelError>>()?;
+        let frozen: BTreeMap<_, _> =
+            names(weights, config)?.into_iter().map(read).collect::<Result<_, ModelError>>()?;
         let adapters = Adapters { rank };
         let shapes: Vec<_> = frozen.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let mut variables = Self { trained: BTreeMap::new(), frozen, adapters: Some(adapters), device };

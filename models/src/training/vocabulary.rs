@@ -1,8 +1,8 @@
 //! A tokenizer for a small network: what a schema's answers and the prompt consist of are single tokens, all else is bytes.
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -13,7 +13,8 @@ use crate::ModelError;
 use crate::schema::MetadataSchema;
 
 /// How Qwen2 splits text before merging: words with the sign in front, digits one by one, signs together.
-const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SPLIT: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// ChatML's and the audio's marks, in the order of the published tokenizer.
 const SPECIAL: [&str; 6] =
     ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"];
@@ -98,7 +99,8 @@ mod tests {
             let ids = tokenizer.encode(text, false).expect("encodes").get_ids().to_vec();
             ids.iter().map(|&id| tokenizer.decode(&[id], false).expect("decodes")).collect::<Vec<_>>()
         };
-        let answer = r#"{"genre":"rock","tempo_bpm":120,"key":"F# minor","instruments":["chromatic percussion","bass"]}"#;
+        let answer =
+            r#"{"genre":"rock","tempo_bpm":120,"key":"F# minor","instruments":["chromatic percussion","bass"]}"#;
         let expected = "{\"|genre|\":\"|rock|\",\"|tempo|_bpm|\":|1|2|0|,\"|key|\":\"|F|#| minor|\",\"|instruments|\":[\"|chromatic| percussion|\",\"|bass|\"]}";
         assert_eq!(tokens(answer), expected.split('|').collect::<Vec<_>>());
         assert_eq!(tokens("Describe this audio as JSON.").len(), 6);

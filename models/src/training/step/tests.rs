@@ -66,10 +66,8 @@ impl School {
 #[test]
 fn gradients_through_the_serving_network_are_those_of_finite_differences() {
     let mut school = school();
-    let clips = [
-        heard(128, 440.0, 1.0, answer("rock", 120, "A minor")),
-        heard(128, 300.0, 0.6, answer("jazz", 87, "D major")),
-    ];
+    let clips =
+        [heard(128, 440.0, 1.0, answer("rock", 120, "A minor")), heard(128, 300.0, 0.6, answer("jazz", 87, "D major"))];
     school.loss(&clips).backward();
     let names: Vec<String> = school.variables.trained().keys().cloned().collect();
     for name in names {
@@ -107,8 +105,7 @@ fn eight_clips_are_learnt_by_heart_and_answered_as_served() {
             heard(128, 200.0 * 1.3f64.powi(n as i32), 1.0, answer(genre, 60 + 17 * n, keys[n as usize % 4]))
         })
         .collect();
-    let schedule =
-        Schedule { learning_rate: 3e-3, warm_up: 10, steps: 150, weight_decay: 0.01, longest_gradient: 1.0 };
+    let schedule = Schedule { learning_rate: 3e-3, warm_up: 10, steps: 150, weight_decay: 0.01, longest_gradient: 1.0 };
     let mut optimizer = AdamW::default();
     for step in 0..150 {
         school.loss(&clips).backward();

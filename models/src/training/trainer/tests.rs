@@ -109,7 +109,8 @@ fn a_run_that_was_cut_anywhere_ends_with_the_weights_of_one_that_was_not() {
     for file in ["model.safetensors", "training/loss.csv", "config.json", "tokenizer.json"] {
         assert!(read(&whole, file) == read(&cut, file), "{file} differs");
     }
-    let state = |options: &Options| checkpoint::load(&options.out.join("training").join(STATE)).expect("reads").expect("there");
+    let state =
+        |options: &Options| checkpoint::load(&options.out.join("training").join(STATE)).expect("reads").expect("there");
     assert!(state(&whole).tensors() == state(&cut).tensors(), "a bit of the state differs");
 }
 
