@@ -67,7 +67,7 @@ mod tests {
     fn outcome(name: &str, audio: &Path, branch: Branch, training_consent: bool) -> Outcome {
         let metadata = json!({"genre": "jazz", "tempo_bpm": 99, "key": "D minor", "instruments": ["reed"]});
         Outcome {
-            upload_id: UploadId::try_from(name).expect("letters"),
+            upload_id: UploadId::try_from(name.to_owned()).expect("letters"),
             version: 1,
             customer_id: Some("c".into()),
             source: Some(audio.display().to_string()),

@@ -66,7 +66,7 @@ impl LanguageModel {
         // Some tools write a tied head all the same; it has the last word.
         let head = match loader.weights.has("language_model.lm_head.weight") {
             true => loader.linear("language_model.lm_head")?,
-            false => Linear::new(embedding.shallow_clone(), None),
+            false => loader.made(embedding.shallow_clone(), None),
         };
         Ok(Self {
             layers: (0..text.num_hidden_layers).map(layer).collect::<Result<_, _>>()?,
@@ -172,12 +172,12 @@ impl Shape {
 impl Rotary {
     /// Turns (tokens, heads, head_dim), the first half of a head against its second.
     fn turn(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let (halves, sines, turned) = (x.f_chunk(2, -1)?, self.sin.f_chunk(2, -1)?, x.f_mul(&self.cos)?);
-        // Onto views of the result: passes over so many numbers cost as much as products.
-        for (into, (other, sine)) in
-            turned.f_chunk(2, -1)?.iter_mut().zip([(&halves[1], &sines[0]), (&halves[0], &sines[1])])
-        {
-            let _ = into.f_addcmul_(other, sine)?;
+        let half = x.size().last().map_or(0, |dim| dim / 2);
+        let turned = x.f_mul(&self.cos)?;
+        // Onto parts of the result: a pass over so many numbers costs as much as a product.
+        for (into, from) in [(0, half), (half, 0)] {
+            let part = |of: &Tensor, at: i64| of.f_narrow(-1, at, half);
+            let _ = part(&turned, into)?.f_addcmul_(&part(x, from)?, &part(&self.sin, into)?)?;
         }
         Ok(turned)
     }

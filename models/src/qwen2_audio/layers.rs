@@ -11,6 +11,9 @@ pub(crate) trait TensorSource {
     /// Whether there is a tensor of that name.
     fn has(&self, name: &str) -> bool;
 
+    /// Whether the tensors stay what they are, so that laying them out for speed is worth it and no gradient is asked for.
+    fn is_fixed(&self) -> bool;
+
     /// The tensor on `device`, as `kind`.
     fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError>;
 }
@@ -52,7 +55,12 @@ impl Loader<'_> {
         } else {
             None
         };
-        Ok(Linear::new(joined(weights)?, bias))
+        Ok(self.made(joined(weights)?, bias))
+    }
+
+    /// A linear layer of a tensor of this source.
+    pub(crate) fn made(&self, weight: Tensor, bias: Option<Tensor>) -> Linear {
+        if self.weights.is_fixed() { Linear::new(weight, bias) } else { Linear::plain(weight, bias) }
     }
 
     /// `name.weight` and `name.bias` of a LayerNorm.
@@ -102,7 +110,7 @@ pub(crate) struct RmsNorm {
 impl RmsNorm {
     /// (…, width) to the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        match native::takes(x.device(), x.kind()) {
+        match native::is_taken(x) && native::is_taken(&self.weight) {
             true => native::rms_norm(x, &self.weight, self.eps),
             false => x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps),
         }

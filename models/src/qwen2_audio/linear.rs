@@ -14,15 +14,20 @@ pub(crate) struct Linear {
 #[derive(Debug)]
 enum Weight {
     Plain(Tensor),
-    /// In bfloat16 on a processor that has it.
+    /// In bfloat16 on a processor that has it, where nothing is trained.
     Packed(Packed),
 }
 
 impl Linear {
-    /// Of a weight (out, in) and a bias (out).
+    /// Of a weight (out, in) and a bias (out), which are laid out for speed where that is known.
     pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        let packed = if native::takes(weight.device(), weight.kind()) { Packed::new(&weight).ok() } else { None };
+        let packed = if native::is_taken(&weight) { Packed::new(&weight).ok() } else { None };
         Self { weight: packed.map_or(Weight::Plain(weight), Weight::Packed), bias }
+    }
+
+    /// The same as they are, so that gradients reach them and pass them.
+    pub(crate) fn plain(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: Weight::Plain(weight), bias }
     }
 
     /// (…, in) to (…, out).
@@ -87,7 +92,7 @@ mod tests {
             tch::manual_seed(i64::from(seed));
             let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
             let (weight, bias) = (random(&[out, fan_in]), has_bias.then(|| random(&[out])));
-            let plain = Linear { weight: Weight::Plain(weight.shallow_clone()), bias: bias.as_ref().map(Tensor::shallow_clone) };
+            let plain = Linear::plain(weight.shallow_clone(), bias.as_ref().map(Tensor::shallow_clone));
             let linear = Linear::new(weight, bias);
             #[cfg(target_arch = "x86_64")]
             prop_assert_eq!(is_x86_feature_detected!("avx512bw"), matches!(linear.weight, Weight::Packed(_)));

@@ -42,8 +42,9 @@ pub(super) fn takes(device: Device, kind: Kind) -> bool {
     (device, kind) == (Device::Cpu, Kind::BFloat16)
 }
 
-fn is_taken(tensor: &Tensor) -> bool {
-    takes(tensor.device(), tensor.kind())
+/// Whether this tensor is: nothing here knows gradients.
+pub(super) fn is_taken(tensor: &Tensor) -> bool {
+    takes(tensor.device(), tensor.kind()) && !tensor.requires_grad()
 }
 
 /// Rows of a product that the layout is chosen for; it serves any number of them, and measured alike from 1 to 512.

@@ -173,6 +173,10 @@ impl TensorSource for Weights {
         self.tensors.contains_key(name)
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     /// # Errors
     /// [`ModelError::MissingTensor`], [`ModelError::Read`], [`ModelError::Torch`].
     fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError> {

@@ -313,7 +313,7 @@ impl Options {
     pub(super) fn kind(&self) -> Kind {
         match self.precision {
             Dtype::F32 => Kind::Float,
-            Dtype::Bf16 => Kind::BFloat16,
+            Dtype::Auto | Dtype::Bf16 => Kind::BFloat16,
         }
     }
 

@@ -118,6 +118,10 @@ impl TensorSource for Variables {
         self.trained.contains_key(name) || self.frozen.contains_key(name)
     }
 
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
     fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor, ModelError> {
         let found = self.trained.get(name).or_else(|| self.frozen.get(name));
         let tensor = found.ok_or_else(|| ModelError::MissingTensor {
