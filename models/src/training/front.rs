@@ -57,3 +57,37 @@ pub(super) fn tune(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::super::init::tests::nano;
+    use super::*;
+
+    /// What the first convolution alone makes of a spectrogram (bins, time), without what was drawn.
+    fn heard(spectrogram: &Tensor) -> Tensor {
+        let config = nano();
+        let (d, bins) = (config.audio_config.d_model as i64, config.audio_config.num_mel_bins as i64);
+        let options = (Kind::Float, Device::Cpu);
+        let weight = |name: &str, from| (format!("audio_tower.{name}.weight"), Tensor::zeros([d, from, 3], options));
+        let mut tensors = BTreeMap::from([weight("conv1", bins), weight("conv2", d)]);
+        tune(&mut tensors, &config).expect("tuned");
+        let none: Option<&Tensor> = None;
+        spectrogram.unsqueeze(0).conv1d(&tensors["audio_tower.conv1.weight"], none, [1], [0], [1], 1).squeeze()
+    }
+
+    #[test]
+    fn loudness_is_not_heard_a_tone_by_its_own_channel_most_and_a_rise_by_those_of_rises() {
+        let flat = Tensor::full([128, 9], 0.7, (Kind::Float, Device::Cpu));
+        assert!(heard(&flat).narrow(0, 10, 100).abs().max().double_value(&[]) < 1e-5);
+        let tone = flat.copy();
+        let _louder = tone.select(0, 60).fill_(1.2);
+        assert_eq!(heard(&tone).select(1, 3).argmax(0, false).int64_value(&[]), 60);
+        let rise = flat.copy();
+        let _louder = rise.narrow(1, 5, 4).fill_(1.2);
+        let heard = heard(&rise).select(1, 4);
+        assert!(heard.narrow(0, 140, 40).min().double_value(&[]) > 0.5, "{heard}");
+        assert!(heard.narrow(0, 10, 100).abs().max().double_value(&[]) < 1e-5, "{heard}");
+    }
+}

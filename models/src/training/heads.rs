@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use fastrand::Rng;
 use records::Metadata;
 use serde_json::Value;
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
+use super::init::normal;
 use super::targets;
 use super::variables::Variables;
 use crate::ModelError;
@@ -67,16 +69,15 @@ impl Heads {
         Self { fields: fields.collect() }
     }
 
-    /// Adds the heads' weights for an encoder of width `d` to the variables.
+    /// Adds the heads' weights, drawn from `rng`, for an encoder of width `d` to the variables.
     ///
     /// # Errors
     /// [`ModelError::Torch`].
-    pub(crate) fn add_to(&self, variables: &mut Variables, d: usize) -> Result<(), ModelError> {
+    pub(crate) fn add_to(&self, variables: &mut Variables, d: usize, rng: &mut Rng) -> Result<(), ModelError> {
         let mut add = |name: &str, width: usize| -> Result<(), ModelError> {
-            let options = (Kind::Float, Device::Cpu);
-            let weight = Tensor::f_randn([width as i64, d as i64], options)?.f_mul_scalar(0.5 / (d as f64).sqrt())?;
+            let weight = normal(&[width as i64, d as i64], 0.5 / (d as f64).sqrt(), rng)?;
             variables.add(format!("{name}.weight"), weight)?;
-            variables.add(format!("{name}.bias"), Tensor::f_zeros([width as i64], options)?)
+            variables.add(format!("{name}.bias"), Tensor::f_zeros([width as i64], (Kind::Float, Device::Cpu))?)
         };
         add(FRAMES, targets::WIDTH)?;
         self.fields.iter().try_for_each(|(name, field)| add(&format!("helper.{name}"), field.width()))

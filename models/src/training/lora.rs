@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fastrand::Rng;
 use tch::{Device, Kind, TchError, Tensor};
+
+use super::init::normal;
 
 /// Adapters on the projections of the language model's attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +19,18 @@ const ALPHA: f64 = 16.0;
 const PLACES: [&str; 4] = ["q_proj", "k_proj", "v_proj", "o_proj"];
 
 impl Adapters {
-    /// The two matrices (rank, in) and (out, rank) of a weight, drawn from torch's generator, where it has an adapter.
+    /// The two matrices (rank, in) and (out, rank) of a weight, drawn from `rng`, where it has an adapter.
     /// The second is 0: before the first step the network is the checkpoint's.
-    pub(crate) fn fresh(self, name: &str, shape: &[i64]) -> Option<[(String, Result<Tensor, TchError>); 2]> {
+    pub(crate) fn fresh(
+        self,
+        name: &str,
+        shape: &[i64],
+        rng: &mut Rng,
+    ) -> Option<[(String, Result<Tensor, TchError>); 2]> {
         let (&[out, input], [down, up]) = (shape, keys(name)?) else { return None };
-        let (rank, options) = (self.rank as i64, (Kind::Float, Device::Cpu));
-        let drawn = Tensor::f_randn([rank, input], options).and_then(|it| it.f_div_scalar((input as f64).sqrt()));
-        Some([(down, drawn), (up, Tensor::f_zeros([out, rank], options))])
+        let rank = self.rank as i64;
+        let drawn = normal(&[rank, input], (input as f64).powf(-0.5), rng);
+        Some([(down, drawn), (up, Tensor::f_zeros([out, rank], (Kind::Float, Device::Cpu)))])
     }
 
     /// What is added to the weight of that name, (out, in); `None` where it has no adapter.

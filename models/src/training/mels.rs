@@ -52,7 +52,7 @@ impl Mels {
             while let Some((n, audio)) =
                 Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, audio.get(n)?)))
             {
-                made.push((n, keep(audio, &log_mel, bins, folder)?));
+                made.push((n, keep(n, audio, &log_mel, bins, folder)?));
                 done();
             }
             Ok(made)
@@ -91,8 +91,8 @@ fn panicked() -> ModelError {
     ModelError::Training("a decoder panicked; the log says on what".into())
 }
 
-/// A clip's file, made where it is not there.
-fn keep(audio: &Path, log_mel: &LogMel, bins: usize, folder: &Path) -> Result<Kept, ModelError> {
+/// The file of the clip of that number, made where it is not there.
+fn keep(n: usize, audio: &Path, log_mel: &LogMel, bins: usize, folder: &Path) -> Result<Kept, ModelError> {
     let about = std::fs::metadata(audio).map_err(|error| ModelError::read(audio, &error))?;
     let changed =
         about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
@@ -111,10 +111,42 @@ fn keep(audio: &Path, log_mel: &LogMel, bins: usize, folder: &Path) -> Result<Ke
     let mut bytes = (mel.frames as u32).to_le_bytes().to_vec();
     bytes.extend(mel.data.iter().flat_map(|&value| (((value - LEAST) * STEPS).round() as u16).to_le_bytes()));
     // Whole or not at all: what is there is never made again.
-    let unfinished = file.with_extension("part");
+    let unfinished = file.with_extension(format!("{n}.part"));
     std::fs::File::create(&unfinished)
         .and_then(|mut kept| kept.write_all(&bytes))
         .and_then(|()| std::fs::rename(&unfinished, &file))
         .map_err(|error| write_error(&file, error))?;
     Ok(Kept { file, frames: mel.frames })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qwen2_audio::fixture;
+
+    #[test]
+    fn a_spectrogram_is_kept_to_a_hundredth_of_a_decibel_and_made_once() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let audio = fixture("tiny-a").join("audio/chord_3200ms.wav");
+        let prepare = || Mels::prepare(&[&audio, &audio], 40, dir.path(), 2, &|| {}).expect("prepared");
+        let kept = prepare().load(1).expect("read");
+        let samples = audio::open(&audio, LONGEST).expect("opens").next().expect("a segment").expect("heard");
+        let made = LogMel::new(40).mel(&samples);
+        assert_eq!((kept.frames, kept.columns, kept.bins), (made.frames, made.columns, made.bins));
+        let farthest = kept.data.iter().zip(&made.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(farthest < 1.0 / STEPS, "{farthest}");
+
+        let files = || std::fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let file = files().next().expect("a file");
+        std::fs::write(&file, 9u32.to_le_bytes()).expect("written");
+        assert_eq!((files().count(), prepare().frames().collect::<Vec<_>>()), (1, vec![9, 9]));
+    }
+
+    #[test]
+    fn audio_that_cannot_be_heard_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let audio = fixture("tiny-a").join("config.json");
+        let error = Mels::prepare(&[&audio], 40, dir.path(), 1, &|| {}).expect_err("refused").to_string();
+        assert!(error.contains("tiny-a/config.json"), "{error}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fastrand::Rng;
 use serde_json::Value;
 use tch::{Device, Kind};
 
@@ -53,28 +54,30 @@ impl Network {
     /// # Errors
     /// A [`ModelError`] for a checkpoint or dimensions that cannot be used.
     pub(super) fn begin(options: &Options) -> Result<Self, ModelError> {
+        let mut rng = Rng::with_seed(options.seed);
         let mut network = match &options.start {
-            Start::Scratch { config } => Self::fresh(options, config)?,
+            Start::Scratch { config } => Self::fresh(options, config, &mut rng)?,
             Start::Checkpoint { dir, lora } => {
                 let path = dir.join("config.json");
                 let config = Config::load(dir)?;
                 let text = std::fs::read(&path).map_err(|error| ModelError::read(&path, &error))?;
                 let config_json = serde_json::from_slice(&text).map_err(|error| ModelError::invalid(&path, error))?;
                 let weights = Weights::open(dir)?;
-                tch::manual_seed(options.seed as i64);
                 let variables = match lora {
                     None => Variables::of_checkpoint(&weights, &config, options.device())?,
-                    Some(rank) => Variables::adapted(&weights, &config, *rank, (options.device(), options.kind()))?,
+                    Some(rank) => {
+                        Variables::adapted(&weights, &config, *rank, (options.device(), options.kind()), &mut rng)?
+                    }
                 };
                 Self { config_json, config, tokenizer: ChatTokenizer::load(dir)?, variables }
             }
         };
         let d = network.config.audio_config.d_model;
-        Heads::new(&options.schema).add_to(&mut network.variables, d)?;
+        Heads::new(&options.schema).add_to(&mut network.variables, d, &mut rng)?;
         Ok(network)
     }
 
-    fn fresh(options: &Options, config: &Value) -> Result<Self, ModelError> {
+    fn fresh(options: &Options, config: &Value, rng: &mut Rng) -> Result<Self, ModelError> {
         let path = options.out.join("tokenizer.json");
         let tokenizer = vocabulary::tokenizer(&options.schema, &options.question)?;
         tokenizer.save(&path, true).map_err(|error| super::checkpoint::write_error(&path, error))?;
@@ -91,7 +94,7 @@ impl Network {
         std::fs::write(&path, format!("{config_json:#}"))
             .map_err(|error| super::checkpoint::write_error(&path, error))?;
         let config = Config::load(&options.out)?;
-        let variables = Variables::new(init::fresh(&config, options.seed as i64)?, options.device())?;
+        let variables = Variables::new(init::fresh(&config, rng)?, options.device())?;
         Ok(Self { config_json, config, tokenizer, variables })
     }
 

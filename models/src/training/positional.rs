@@ -58,3 +58,29 @@ pub(super) fn point_heads(tensors: &mut BTreeMap<String, Tensor>, config: &Confi
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::init::{fresh, tests::nano};
+    use super::super::variables::POSITIONS;
+    use super::*;
+
+    #[test]
+    fn a_pointed_head_looks_as_far_as_it_was_told_to() {
+        let config = nano();
+        let tensors = fresh(&config, &mut fastrand::Rng::with_seed(1)).expect("weights");
+        let positions = tensors[POSITIONS].narrow(0, 0, 500);
+        let dim = (config.audio_config.d_model / config.audio_config.encoder_attention_heads) as i64;
+        for (layer, distances) in DISTANCES.iter().enumerate() {
+            let head = |part: &str, head: i64| {
+                let weight = &tensors[&format!("audio_tower.layers.{layer}.self_attn.{part}.weight")];
+                positions.matmul(&weight.narrow(0, head * dim, dim).tr())
+            };
+            for (n, distance) in (0..).zip(distances) {
+                let scores = head("q_proj", n).matmul(&head("k_proj", n).tr());
+                let place = scores.select(0, 250).argmax(0, false).int64_value(&[]);
+                assert_eq!(place - 250, *distance, "head {n} of layer {layer}");
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use fastrand::Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::lora::Adapters;
@@ -60,6 +61,7 @@ impl Variables {
         config: &Config,
         rank: usize,
         (device, kind): (Device, Kind),
+        rng: &mut Rng,
     ) -> Result<Self, ModelError> {
         let read = |name: String| Ok((name.clone(), weights.read(&name, device, kind)?));
         let frozen: BTreeMap<_, _> =
@@ -67,7 +69,7 @@ impl Variables {
         let adapters = Adapters { rank };
         let shapes: Vec<_> = frozen.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let mut variables = Self { trained: BTreeMap::new(), frozen, adapters: Some(adapters), device };
-        for (name, tensor) in shapes.iter().filter_map(|(name, shape)| adapters.fresh(name, shape)).flatten() {
+        for (name, tensor) in shapes.iter().filter_map(|(name, shape)| adapters.fresh(name, shape, rng)).flatten() {
             variables.add(name, tensor?.f_to_device(device)?)?;
         }
         Ok(variables)
