@@ -50,16 +50,17 @@ pub(crate) fn draw(score: &Score, frames: usize) -> Vec<f32> {
     let mut lowest = vec![u8::MAX; frames];
     let frame = |time: f32| ((time * RATE).round().max(0.0) as usize).min(frames);
     for note in &score.notes {
-        for at in frame(note.onset)..frame(note.offset) {
-            let row = at * WIDTH;
-            targets[row + CLASSES + usize::from(note.pitch % 12)] = 1.0;
+        let sounding = frame(note.onset)..frame(note.offset).max(frame(note.onset));
+        for (row, lowest) in targets.chunks_exact_mut(WIDTH).zip(&mut lowest).skip(sounding.start).take(sounding.len())
+        {
+            row[CLASSES + usize::from(note.pitch % 12)] = 1.0;
             if (LOWEST..LOWEST + PITCHES as u8).contains(&note.pitch) {
-                targets[row + CLASSES + 24 + usize::from(note.pitch - LOWEST)] = 1.0;
+                row[CLASSES + 24 + usize::from(note.pitch - LOWEST)] = 1.0;
             }
             if note.family < FAMILIES {
-                targets[row + WIDTH - FAMILIES + note.family] = 1.0;
+                row[WIDTH - FAMILIES + note.family] = 1.0;
             }
-            lowest[at] = lowest[at].min(note.pitch);
+            *lowest = note.pitch.min(*lowest);
         }
     }
     for (at, pitch) in lowest.into_iter().enumerate().filter(|(_, pitch)| *pitch < u8::MAX) {
