@@ -56,7 +56,7 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
         let is_urgent = self.schedule.running().any(|ask| ask.lane == Lane::High);
         if batch.lane == Lane::Low && is_urgent {
             self.hearing.waited += 1;
-            if self.hearing.waited % PATIENCE != 0 {
+            if !self.hearing.waited.is_multiple_of(PATIENCE) {
                 self.hearing.batches.push(batch);
                 return false;
             }

@@ -154,7 +154,7 @@ impl Reading {
             let mut heads = layer.f_narrow(1, head, cache.key_heads)?;
             let mut from = self.singles as i64;
             if from > 0 {
-                let _ = heads.f_index_copy_(0, &self.places, &new.f_narrow(0, 0, from)?)?;
+                drop(heads.f_index_copy_(0, &self.places, &new.f_narrow(0, 0, from)?)?);
             }
             // A span's places lie side by side: a plain copy is several times faster than one by index.
             for span in &self.spans[self.singles..] {

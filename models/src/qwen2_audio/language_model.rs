@@ -177,7 +177,7 @@ impl Rotary {
         // Onto parts of the result: a pass over so many numbers costs as much as a product.
         for (into, from) in [(0, half), (half, 0)] {
             let part = |of: &Tensor, at: i64| of.f_narrow(-1, at, half);
-            let _ = part(&turned, into)?.f_addcmul_(&part(x, from)?, &part(&self.sin, into)?)?;
+            drop(part(&turned, into)?.f_addcmul_(&part(x, from)?, &part(&self.sin, into)?)?);
         }
         Ok(turned)
     }

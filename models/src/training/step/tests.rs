@@ -17,7 +17,7 @@ const QUESTION: &str = "Describe this audio as JSON.";
 /// A clip of a tone and its octave, a third of a second each.
 fn heard(bins: usize, hertz: f64, seconds: f64, answer: Value) -> Heard {
     let sample = |n: usize| {
-        let (time, octave) = (n as f64 / 16_000.0, if n / 5_333 % 2 == 0 { 1.0 } else { 2.0 });
+        let (time, octave) = (n as f64 / 16_000.0, if (n / 5_333).is_multiple_of(2) { 1.0 } else { 2.0 });
         ((std::f64::consts::TAU * hertz * octave * time).sin() * 0.3) as f32
     };
     let samples: Vec<f32> = (0..(seconds * 16_000.0) as usize).map(sample).collect();
