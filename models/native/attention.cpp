@@ -83,9 +83,8 @@ __attribute__((always_inline)) inline void attend_row(const uint16_t* query, con
   }
 }
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void attend_row_any(
-    const uint16_t* query, const uint16_t* tokens, int64_t length, int64_t dim, Heads heads, State& state,
-    uint16_t* out) {
+FOR_EACH_PROCESSOR void attend_row_any(const uint16_t* query, const uint16_t* tokens, int64_t length, int64_t dim,
+                                       Heads heads, State& state, uint16_t* out) {
   switch (dim) {
     case 64:
       return attend_row<64>(query, tokens, length, dim, heads, state, out);

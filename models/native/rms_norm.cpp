@@ -11,8 +11,7 @@
 
 namespace {
 
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void norm(
-    const uint16_t* x, const uint16_t* weight, int64_t width, float eps, uint16_t* out) {
+FOR_EACH_PROCESSOR void norm(const uint16_t* x, const uint16_t* weight, int64_t width, float eps, uint16_t* out) {
   float squares = 0.0f;
   for (int64_t at = 0; at < width; ++at) squares += widen(x[at]) * widen(x[at]);
   const float scale = 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
