@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 checkpoint=${1:?usage: check.sh CHECKPOINT}
 venv=${XDG_CACHE_HOME:-$HOME/.cache}/tidemark/transformers-5.24.0
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import soundfile, transformers' 2>/dev/null; then
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transformers' 2>/dev/null; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --requirement training/transformers/requirements.txt
 fi

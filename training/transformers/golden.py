@@ -8,9 +8,10 @@ Usage: golden.py CHECKPOINT CLIP.wav…
 
 import json
 import sys
+import wave
 from pathlib import Path
 
-import soundfile
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
@@ -76,14 +77,22 @@ class Reference:
         }
 
 
+def sound(clip):
+    """A WAV file's samples: 16 kHz, one channel, 16 bits."""
+    with wave.open(str(clip)) as file:
+        if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (16000, 1, 2):
+            sys.exit(f"{clip} is not 16 kHz, one channel, 16 bits")
+        return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32) / 32768
+
+
 def main(folder, *clips):
     torch.set_num_threads(1)
     folder, reference = Path(folder), Reference(folder)
-    sounds = {Path(clip).stem: soundfile.read(clip, dtype="float32")[0] for clip in clips}
+    sounds = {Path(clip).stem: sound(clip) for clip in clips}
     cases, tensors = {}, {}
-    for name, sound in sounds.items():
-        tensors |= {f"{name}.{part}": tensor for part, tensor in reference.clip(sound).items()}
-        cases[name], tensors[f"{name}.first_logits"] = reference.case([name], [sound])
+    for name, samples in sounds.items():
+        tensors |= {f"{name}.{part}": tensor for part, tensor in reference.clip(samples).items()}
+        cases[name], tensors[f"{name}.first_logits"] = reference.case([name], [samples])
     cases["together"], tensors["together.first_logits"] = reference.case(list(sounds), list(sounds.values()))
     tokens = {text: reference.processor.tokenizer(text)["input_ids"] for text in TEXTS}
     save_file(tensors, folder / "expected.safetensors")
