@@ -13,7 +13,7 @@ threads=${THREADS:-$(nproc)}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$python" benches/peers/make_checkpoint.py "$folder"
-ours() { cargo bench --quiet --profile "${PROFILE:-dev}" -p models --bench engine -- "$folder" "$threads" "$@"; }
+ours() { cargo bench --quiet --profile "${PROFILE:-dev}" --workspace --bench engine -- "$folder" "$threads" "$@"; }
 theirs() { "$python" benches/peers/transformers_generate.py "$folder" "$threads" "$@" 2>/dev/null; }
 
 printf '%-6s %-14s %10s %12s %7s\n' batch seconds tidemark transformers ratio

@@ -4,7 +4,7 @@
 //! Columns: who, precision, batch, seconds of each clip, clips a second, CPU seconds a clip (which is what to compare where
 //! others share the machine).
 //!
-//! `cargo bench -p models --bench engine -- FOLDER THREADS CELL…`, where a cell is as in the columns: `bf16/16/5,10,30,10`.
+//! `cargo bench --workspace --bench engine -- FOLDER THREADS CELL…`, where a cell is as in the columns: `bf16/16/5,10,30,10`.
 //! Instead of cells, `grammar` measures whole answers under the grammar (with tokens and passes an answer), and `memory` what
 //! rows of 30 s hold.
 
@@ -100,7 +100,7 @@ fn memory(model: &Qwen2Audio) {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let (Some(folder), Some(Ok(threads))) = (arguments.next(), arguments.next().map(|threads| threads.parse())) else {
-        println!("usage: cargo bench -p models --bench engine -- FOLDER THREADS CELL… | grammar | memory");
+        println!("usage: cargo bench --workspace --bench engine -- FOLDER THREADS CELL… | grammar | memory");
         return;
     };
     tch::set_num_threads(threads);

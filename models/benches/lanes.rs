@@ -4,7 +4,7 @@
 //! Every upload is one real clip, from the file to its metadata under the grammar. Bulk uploads are asked as fast as they are
 //! answered. Urgent ones come at random (exponential gaps) a tenth as often as bulk ones are answered where nothing else is.
 //!
-//! `cargo bench -p models --bench lanes -- FOLDER CLIP [THREADS [URGENT [ROWS]]]`: with so many urgent uploads, and rows at once.
+//! `cargo bench --workspace --bench lanes -- FOLDER CLIP [THREADS [URGENT [ROWS]]]`: with so many urgent uploads, and rows at once.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -126,7 +126,7 @@ async fn measure(bench: &Bench, count: usize) {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let (Some(checkpoint), Some(clip)) = (arguments.next(), arguments.next()) else {
-        println!("usage: cargo bench -p models --bench lanes -- FOLDER CLIP [THREADS [URGENT [ROWS]]]");
+        println!("usage: cargo bench --workspace --bench lanes -- FOLDER CLIP [THREADS [URGENT [ROWS]]]");
         return;
     };
     let mut number = |default: usize| arguments.next().and_then(|number| number.parse().ok()).unwrap_or(default);
