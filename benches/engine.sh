@@ -18,11 +18,15 @@ theirs() { "$python" benches/peers/transformers_generate.py "$folder" "$threads"
 
 printf '%-6s %-14s %10s %12s %7s\n' batch seconds tidemark transformers ratio
 for cell in ${CELLS:-1/5 1/10 1/30 4/5 4/10 4/30 4/5,10,30,10 16/5 16/10 16/30 16/5,10,30,10}; do
-  paste <(ours "bf16/$cell") <(theirs "bf16/$cell") \
+  # One after the other: side by side, each would take the other's processor.
+  tidemark=$(ours "bf16/$cell")
+  transformers=$(theirs "bf16/$cell")
+  paste <(echo "$tidemark") <(echo "$transformers") \
     | awk -F'\t' '{ printf "%-6s %-14s %10s %12s %6.2fx\n", $3, $4, $5, $11, $5 / $11 }'
 done
 answer=$(ours grammar)
 tokens=$(cut -f6 <<<"$answer")
-paste <(echo "$answer") <(theirs "bf16/16/5/$tokens") | awk -F'\t' '{
+transformers=$(theirs "bf16/16/5/$tokens")
+paste <(echo "$answer") <(echo "$transformers") | awk -F'\t' '{
   printf "whole answers under the grammar, 16 of 5 s: %s tokens in %s passes: %s against %s, %.2fx\n", $6, $7, $5, $12, $5 / $12 }'
 ours memory
