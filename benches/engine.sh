@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The engine beside transformers' generate, on the same weights (113 million random ones) and processor, both in bfloat16,
 # which is the faster precision of both: clips a second by batch and lengths, and the ratio; whole answers under the grammar
-# beside as many free tokens; then what memory rows hold. About 15 minutes on 2 cores.
+# beside as many free tokens; then what memory rows hold. About 8 minutes on 2 cores.
 # Needs python3 with the packages of benches/peers/generate-requirements.txt; PYTHON names another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
