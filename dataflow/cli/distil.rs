@@ -1,6 +1,7 @@
 //! A manifest out of what the paid model answered: what it taught once need not be paid for again.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -29,7 +30,11 @@ pub(super) struct Distilled {
 /// # Errors
 /// The store's, or the file's.
 pub(super) async fn distil(store: &Store, schema: &MetadataSchema, path: &Path) -> anyhow::Result<Distilled> {
-    let (mut distilled, mut lines, mut after) = (Distilled::default(), Vec::new(), 0);
+    let cannot = || format!("cannot write {}", path.display());
+    // Under another name first: a manifest that is there is whole.
+    let unfinished = path.with_extension("part");
+    let mut lines = BufWriter::new(File::create(&unfinished).with_context(cannot)?);
+    let (mut distilled, mut after) = (Distilled::default(), 0);
     loop {
         let page = store.outcomes_after(after, PAGE).await?;
         let Some((last, _)) = page.last() else { break };
@@ -40,12 +45,13 @@ pub(super) async fn distil(store: &Store, schema: &MetadataSchema, path: &Path) 
                 None => distilled.unusable += 1,
                 Some(line) => {
                     distilled.taken += 1;
-                    writeln!(lines, "{line}")?;
+                    writeln!(lines, "{line}").with_context(cannot)?;
                 }
             }
         }
     }
-    std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
+    lines.flush().with_context(cannot)?;
+    std::fs::rename(&unfinished, path).with_context(cannot)?;
     Ok(distilled)
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use records::Metadata;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::score::Score;
 use crate::ModelError;
@@ -30,14 +31,15 @@ struct Line {
 }
 
 /// Reads a manifest: a JSON object a line, `{"audio": PATH, "metadata": {…}, "frames": {…}}`, paths relative to the
-/// file. `frames` may be missing. A last line without its end is still being written, and left out.
+/// file. `frames` may be missing. A last line that is cut is still being written, and left out.
 ///
 /// # Errors
 /// [`ModelError::Read`], or [`ModelError::Invalid`] with the line that is no such object or breaks the schema.
 pub fn read(path: &Path, schema: &MetadataSchema) -> Result<Vec<Labelled>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(|error| ModelError::read(path, &error))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let (before, last) = text.rsplit_once('\n').unwrap_or(("", &text));
+    let whole = if serde_json::from_str::<IgnoredAny>(last).is_ok() { &text } else { before };
     let labelled = |(n, line): (usize, &str)| -> Result<Labelled, ModelError> {
         let invalid = |reason: String| ModelError::invalid(path, format!("line {}: {reason}", n + 1));
         let line: Line = serde_json::from_str(line).map_err(|error| invalid(error.to_string()))?;
@@ -80,6 +82,7 @@ mod tests {
     #[test]
     fn a_line_that_is_still_being_written_is_left_out() {
         assert_eq!(read_text(&format!("{LINE}\n{}", &LINE[..40])).expect("reads").len(), 1);
+        assert_eq!(read_text(&format!("{LINE}\n{LINE}")).expect("reads").len(), 2, "whole, though no line ends it");
     }
 
     #[test]
