@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use models::local::{Device, Dtype, has_cuda};
+use models::local::{Device, has_cuda};
 use models::schema::MetadataSchema;
 use models::training::{Ended, Event, Go, Measure, Options, Start, measure, train};
 use serde_json::json;
@@ -132,7 +132,6 @@ impl Train {
             schema: Arc::new(MetadataSchema::load(&config.model.schema)?),
             question: config.model.prompt.as_str().into(),
             device: if has_cuda() { Device::Cuda } else { Device::Cpu },
-            precision: Dtype::Bf16,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             epochs: self.epochs,
             hearing_epochs: self.hearing_epochs,

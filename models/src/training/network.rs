@@ -7,7 +7,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use super::heads::Heads;
-use super::trainer::Options;
+use super::trainer::{NUMBERS, Options};
 use super::variables::Variables;
 use super::{init, vocabulary};
 use crate::ModelError;
@@ -65,9 +65,7 @@ impl Network {
                 let weights = Weights::open(dir)?;
                 let variables = match lora {
                     None => Variables::of_checkpoint(&weights, &config, options.device())?,
-                    Some(rank) => {
-                        Variables::adapted(&weights, &config, *rank, (options.device(), options.kind()), &mut rng)?
-                    }
+                    Some(rank) => Variables::adapted(&weights, &config, *rank, (options.device(), NUMBERS), &mut rng)?,
                 };
                 Self { config_json, config, tokenizer: ChatTokenizer::load(dir)?, variables }
             }

@@ -25,7 +25,7 @@ pub(crate) enum Lesson {
 pub(crate) fn losses(
     model: &mut Qwen2Audio,
     variables: &Variables,
-    heads: Option<&Heads>,
+    heads: &Heads,
     question: &str,
     heard: &[Heard],
     lesson: Lesson,
@@ -35,10 +35,7 @@ pub(crate) fn losses(
     let encoded = model.encode(&mels)?;
     let targets: Vec<Target<'_>> =
         heard.iter().map(|it| Target { metadata: &it.example.metadata, frames: it.frames.as_deref() }).collect();
-    let mut losses = match heads {
-        Some(heads) => heads.losses(variables, &encoded, &targets)?,
-        None => Vec::new(),
-    };
+    let mut losses = heads.losses(variables, &encoded, &targets)?;
     if lesson == Lesson::Answering {
         let sound = model.project(&encoded)?;
         losses.push(("answer".to_owned(), answer_loss(model, question, heard, sound)?));

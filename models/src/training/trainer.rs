@@ -18,7 +18,7 @@ use super::step::{Lesson, losses};
 use super::validate::{Measure, validate, validate_heads};
 use super::{export, manifest};
 use crate::ModelError;
-use crate::local::{Device, Dtype};
+use crate::local::Device;
 use crate::schema::MetadataSchema;
 
 /// What a run learns, from what, and how.
@@ -38,8 +38,6 @@ pub struct Options {
     pub question: Arc<str>,
     /// Where it runs.
     pub device: Device,
-    /// In which numbers the network computes; variables and moments are float32 all the same.
-    pub precision: Dtype,
     /// Threads that libtorch computes with.
     pub threads: usize,
     /// How often each clip is heard.
@@ -92,6 +90,8 @@ pub enum Ended {
     Stopped,
 }
 
+/// In which numbers the network computes; variables and moments are float32 all the same.
+pub(super) const NUMBERS: Kind = Kind::BFloat16;
 /// Clips of the validation split that are answered after each epoch.
 const VALIDATED: usize = 200;
 /// Steps between two states on disk, at most.
@@ -211,7 +211,7 @@ impl Trainer<'_> {
             longest_gradient: 1.0,
         };
         watch(Event::Begun(self.step, steps));
-        let (device, kind) = (options.device(), options.kind());
+        let (device, kind) = (options.device(), NUMBERS);
         let mut model = self.network.assemble(device, kind)?;
         let heads = Heads::new(&options.schema);
         let (sender, heard) = sync_channel(AHEAD);
@@ -221,8 +221,7 @@ impl Trainer<'_> {
             for heard in heard {
                 let lesson =
                     if self.step < an_epoch * options.hearing_epochs { Lesson::Hearing } else { Lesson::Answering };
-                let losses =
-                    losses(&mut model, &self.network.variables, Some(&heads), &options.question, &heard?, lesson)?;
+                let losses = losses(&mut model, &self.network.variables, &heads, &options.question, &heard?, lesson)?;
                 let point = self.learn(losses, &schedule)?;
                 self.curve.push(point.clone());
                 let go = watch(Event::Stepped(point));
@@ -307,13 +306,6 @@ impl Options {
         match self.device {
             Device::Cpu => tch::Device::Cpu,
             Device::Cuda => tch::Device::Cuda(0),
-        }
-    }
-
-    pub(super) fn kind(&self) -> Kind {
-        match self.precision {
-            Dtype::F32 => Kind::Float,
-            Dtype::Auto | Dtype::Bf16 => Kind::BFloat16,
         }
     }
 

@@ -57,7 +57,7 @@ fn school() -> School {
 impl School {
     fn loss(&mut self, heard: &[Heard]) -> Tensor {
         let Self { model, variables, heads } = self;
-        let losses = losses(model, variables, Some(heads), QUESTION, heard, Lesson::Answering).expect("losses");
+        let losses = losses(model, variables, heads, QUESTION, heard, Lesson::Answering).expect("losses");
         losses.into_iter().map(|(_, loss)| loss).reduce(|sum, loss| sum + loss).expect("some losses")
     }
 }

@@ -55,7 +55,6 @@ fn options(folder: &Path, out: &str, start: Start) -> Options {
         schema: Arc::new(MetadataSchema::load("music-basic").expect("built in")),
         question: "What is it?".into(),
         device: Device::Cpu,
-        precision: Dtype::F32,
         threads: 1,
         epochs: 3,
         hearing_epochs: 1,
