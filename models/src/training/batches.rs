@@ -6,6 +6,7 @@ use fastrand::Rng;
 use super::augment::{Example, augment};
 use super::manifest::Labelled;
 use super::mels::Mels;
+use super::step::Lesson;
 use super::targets;
 use crate::ModelError;
 use crate::qwen2_audio::Mel;
@@ -17,8 +18,8 @@ pub(crate) struct Clips {
     pub(crate) mels: Mels,
 }
 
-/// The shortest and longest excerpt that a step hears, in mel frames.
-const EXCERPT: (usize, usize) = (500, 1000);
+/// The shortest and longest excerpt that a step hears, in mel frames: while the encoder alone learns, and then.
+const EXCERPTS: [(usize, usize); 2] = [(400, 600), (500, 1000)];
 /// Steps among which clips are sorted by length, so that a batch is padded little.
 const SORTED: usize = 16;
 
@@ -55,9 +56,15 @@ impl Clips {
     ///
     /// # Errors
     /// [`ModelError::Read`].
-    pub(crate) fn hear(&self, clips: &[usize], seed: u64, step: u64) -> Result<Vec<Heard>, ModelError> {
+    pub(crate) fn hear(
+        &self,
+        clips: &[usize],
+        lesson: Lesson,
+        (seed, step): (u64, u64),
+    ) -> Result<Vec<Heard>, ModelError> {
         let mut rng = Rng::with_seed(mix(&[seed, step, 1]));
-        let frames = rng.usize(EXCERPT.0..=EXCERPT.1);
+        let (shortest, longest) = EXCERPTS[usize::from(lesson == Lesson::Answering)];
+        let frames = rng.usize(shortest..=longest);
         let hear = |&clip: &usize| -> Result<Heard, ModelError> {
             let Labelled { metadata, score, .. } = &self.labelled[clip];
             let whole = Example { mel: self.mels.load(clip)?, metadata: metadata.clone(), score: score.clone() };

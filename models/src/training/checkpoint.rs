@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use super::variables::Variables;
 use crate::ModelError;
 
@@ -50,7 +50,7 @@ pub(crate) fn save(
     run: &Run,
     step: u64,
     variables: &Variables,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
 ) -> Result<(), ModelError> {
     let mut tensors = BTreeMap::new();
     for (name, variable) in variables.trained() {
@@ -99,15 +99,16 @@ impl State {
     ///
     /// # Errors
     /// [`ModelError::Training`] where the network is another one.
-    pub(crate) fn restore(&self, variables: &Variables, optimizer: &mut AdamW) -> Result<(), ModelError> {
+    pub(crate) fn restore(&self, variables: &Variables, optimizer: &mut Optimizer) -> Result<(), ModelError> {
         let _no_grad = tch::no_grad_guard();
         for (name, variable) in variables.trained() {
             let stored = |part: &str| self.tensors.get(&format!("{part}.{name}"));
             let value = stored(PARTS[0]).filter(|value| value.size() == variable.size());
             let value = value.ok_or_else(|| ModelError::Training(format!("the state has no {name} of that shape")))?;
             variable.shallow_clone().f_copy_(value)?;
-            if let (Some(first), Some(second)) = (stored(PARTS[1]), stored(PARTS[2])) {
-                let moments = [first, second].map(|moment| moment.to_device(variable.device()));
+            let moments = PARTS[1..].iter().map_while(|part| stored(part));
+            let moments: Vec<Tensor> = moments.map(|moment| moment.to_device(variable.device())).collect();
+            if !moments.is_empty() {
                 optimizer.moments.insert(name.clone(), moments);
             }
         }

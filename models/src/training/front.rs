@@ -1,5 +1,5 @@
-//! Convolutions that begin by hearing what music is told by: which bands stand out over their neighbours, and where a
-//! group of bands grows louder.
+//! Convolutions that begin by hearing what music is told by: which bands stand out over their neighbours, where a group of
+//! bands grows louder, and how loud each part of the spectrum is.
 //!
 //! In a spectrogram loudness and timbre are large and pitch is small: the contrast of a band to those around it. Filters
 //! that begin at random hear the large first, and pitch after many thousand clips.
@@ -15,15 +15,18 @@ const AROUND: [i64; 4] = [-4, -2, 2, 4];
 /// Contrasts are a fraction of the levels they are taken from.
 const CONTRAST: f64 = 4.0;
 const RISE: f64 = 1.5;
-/// Bands that grow louder together, on either side of the middle one.
+const LEVEL: f64 = 2.0;
+/// Bands that grow louder together, and whose level is heard together, on either side of the middle one.
 const GROUP: i64 = 4;
+const BROAD: i64 = 6;
 /// What of the drawn weights stays, so that no two channels are alike.
 const DRAWN: f64 = 0.3;
 
-/// Sets both convolutions: two thirds of the channels hear contrasts, the others rises, and the second passes them on.
+/// Sets both convolutions: half of the channels hear contrasts, a quarter rises, a quarter levels, and the second passes them on.
 pub(super) fn tune(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> Result<(), TchError> {
     let (d, bins) = (config.audio_config.d_model as i64, config.audio_config.num_mel_bins as i64);
-    let contrasts = d * 2 / 3;
+    let (contrasts, rises) = (d / 2, d / 4);
+    let levels = d - contrasts - rises;
     let mut first = vec![0f32; (d * bins * 3) as usize];
     let mut second = vec![0f32; (d * d * 3) as usize];
     for channel in 0..d {
@@ -38,11 +41,16 @@ pub(super) fn tune(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> R
                 add(band, time, CONTRAST / 3.0);
                 AROUND.iter().for_each(|away| add(band + away, time, -CONTRAST / 12.0));
             }
-        } else {
-            let band = (channel - contrasts) * bins / (d - contrasts);
+        } else if channel < contrasts + rises {
+            let band = (channel - contrasts) * bins / rises;
             for near in band - GROUP..=band + GROUP {
                 add(near, 0, -RISE / (2 * GROUP + 1) as f64);
                 add(near, 2, RISE / (2 * GROUP + 1) as f64);
+            }
+        } else {
+            let band = (channel - contrasts - rises) * bins / levels;
+            for near in band - BROAD..=band + BROAD {
+                (0..3).for_each(|time| add(near, time, LEVEL / (3 * (2 * BROAD + 1)) as f64));
             }
         }
         for time in 0..3 {
@@ -78,16 +86,22 @@ mod tests {
     }
 
     #[test]
-    fn loudness_is_not_heard_a_tone_by_its_own_channel_most_and_a_rise_by_those_of_rises() {
+    fn a_tone_is_heard_by_its_own_channel_most_a_rise_by_those_of_rises_and_loudness_by_those_of_levels() {
         let flat = Tensor::full([128, 9], 0.7, (Kind::Float, Device::Cpu));
-        assert!(heard(&flat).narrow(0, 10, 100).abs().max().double_value(&[]) < 1e-5);
+        let [contrasts, rises, levels] = [(5, 85), (100, 40), (150, 36)];
+        let of = |heard: &Tensor, (from, channels): (i64, i64)| heard.narrow(0, from, channels).copy();
+        let silent = |heard: Tensor| assert!(heard.abs().max().double_value(&[]) < 1e-5, "{heard}");
+        let calm = heard(&flat);
+        silent(of(&calm, contrasts));
+        silent(of(&calm, rises));
+        assert!((of(&calm, levels) - 0.7 * LEVEL).abs().max().double_value(&[]) < 1e-5);
         let tone = flat.copy();
         let _louder = tone.select(0, 60).fill_(1.2);
-        assert_eq!(heard(&tone).select(1, 3).argmax(0, false).int64_value(&[]), 60);
+        assert_eq!((heard(&tone) - &calm).select(1, 3).argmax(0, false).int64_value(&[]), 60 * 96 / 128);
         let rise = flat.copy();
         let _louder = rise.narrow(1, 5, 4).fill_(1.2);
         let heard = heard(&rise).select(1, 4);
-        assert!(heard.narrow(0, 140, 40).min().double_value(&[]) > 0.5, "{heard}");
-        assert!(heard.narrow(0, 10, 100).abs().max().double_value(&[]) < 1e-5, "{heard}");
+        assert!(of(&heard, rises).min().double_value(&[]) > 0.5, "{heard}");
+        silent(of(&heard, contrasts));
     }
 }

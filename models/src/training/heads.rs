@@ -32,8 +32,6 @@ enum Field {
     Number { least: f64, steps: usize },
 }
 
-/// How much what is said of a whole clip counts beside what is said of its frames, which is learnt first.
-const WHOLE: f64 = 0.5;
 /// Between a number's steps: half of what a tempo may be off by.
 const RATIO: f64 = 1.02;
 /// What the names of the heads' variables begin with.
@@ -131,7 +129,7 @@ impl Heads {
                     logits.f_cross_entropy_loss(&target, NONE, Reduction::Mean, -100, 0.0)?
                 }
             };
-            losses.push((name.clone(), loss.f_mul_scalar(WHOLE)?));
+            losses.push((name.clone(), loss));
         }
         Ok(losses)
     }

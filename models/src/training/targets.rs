@@ -18,12 +18,12 @@ const CLASSES: usize = 6;
 
 /// Which part of a frame's targets each kind has, and how much it counts.
 pub(crate) const PARTS: [(&str, usize, f64); 6] = [
-    ("beat", 2, 4.0),
-    ("onset", 4, 2.0),
-    ("chroma", 12, 8.0),
-    ("bass", 12, 4.0),
-    ("pitch", PITCHES, 12.0),
-    ("family", FAMILIES, 2.0),
+    ("beat", 2, 6.0),
+    ("onset", 4, 4.0),
+    ("chroma", 12, 4.0),
+    ("bass", 12, 2.0),
+    ("pitch", PITCHES, 6.0),
+    ("family", FAMILIES, 4.0),
 ];
 
 /// The targets of `frames` outputs (frames, [`WIDTH`]), each 0 to 1.

@@ -13,7 +13,7 @@ use super::heads::{HELPERS, Heads};
 use super::manifest::Labelled;
 use super::mels::Mels;
 use super::network::{Network, Start};
-use super::optimizer::{AdamW, Schedule};
+use super::optimizer::{Optimizer, Schedule};
 use super::step::{Lesson, losses};
 use super::validate::{Measure, validate, validate_heads};
 use super::{export, manifest};
@@ -122,7 +122,7 @@ pub fn train(options: &Options, watch: &mut (dyn FnMut(Event) -> Go + Send)) -> 
     held_out.truncate(VALIDATED);
     let held_out = self::clips(held_out, bins, (&folder, options.threads), watch)?;
     let mut trainer =
-        Trainer { options, run, folder, network, optimizer: AdamW::default(), curve: Curve::default(), step: 0 };
+        Trainer { options, run, folder, network, optimizer: Optimizer::default(), curve: Curve::default(), step: 0 };
     match state {
         Some(state) => {
             state.restore(&trainer.network.variables, &mut trainer.optimizer)?;
@@ -177,7 +177,7 @@ struct Trainer<'a> {
     run: Run,
     folder: PathBuf,
     network: Network,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     curve: Curve,
     /// Steps that were taken.
     step: u64,
@@ -219,8 +219,7 @@ impl Trainer<'_> {
         std::thread::scope(|scope| {
             scope.spawn(move || hear(clips, options, first..steps, &sender));
             for heard in heard {
-                let lesson =
-                    if self.step < an_epoch * options.hearing_epochs { Lesson::Hearing } else { Lesson::Answering };
+                let lesson = options.lesson(self.step, an_epoch);
                 let losses = losses(&mut model, &self.network.variables, &heads, &options.question, &heard?, lesson)?;
                 let point = self.learn(losses, &schedule)?;
                 self.curve.push(point.clone());
@@ -294,7 +293,8 @@ fn hear(
         if order.is_empty() || step.is_multiple_of(an_epoch) {
             order = clips.order(options.seed, step / an_epoch, options.batch);
         }
-        let heard = clips.hear(&order[(step % an_epoch) as usize], options.seed, step);
+        let lesson = options.lesson(step, an_epoch);
+        let heard = clips.hear(&order[(step % an_epoch) as usize], lesson, (options.seed, step));
         if sender.send(heard).is_err() {
             return;
         }
@@ -307,6 +307,11 @@ impl Options {
             Device::Cpu => tch::Device::Cpu,
             Device::Cuda => tch::Device::Cuda(0),
         }
+    }
+
+    /// What is learned in a step.
+    fn lesson(&self, step: u64, an_epoch: u64) -> Lesson {
+        if step < an_epoch * self.hearing_epochs { Lesson::Hearing } else { Lesson::Answering }
     }
 
     fn run(&self, clips: usize) -> Run {

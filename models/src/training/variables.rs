@@ -90,6 +90,11 @@ impl Variables {
         &self.trained
     }
 
+    /// Whether the variable is a matrix between two hidden layers; of adapters none is.
+    pub(crate) fn is_hidden_matrix(&self, name: &str) -> bool {
+        self.adapters.is_none() && name.contains(".layers.") && self.trained[name].dim() == 2
+    }
+
     /// Every tensor of the network, adapters merged into the weights under them.
     ///
     /// # Errors
