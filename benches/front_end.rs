@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use models::audio::{LogMel, SAMPLE_RATE, spread};
+use models::audio::{LONGEST_WINDOW, LogMel, SAMPLE_RATE, spread};
 
 const BANDS: usize = 128;
 
@@ -15,10 +15,11 @@ fn main() {
     let clips: Vec<PathBuf> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).map(PathBuf::from).collect();
     assert!(!clips.is_empty(), "name the clips: cargo bench --bench front_end -- demo/clips/*");
-    let log_mel = LogMel::new(BANDS);
+    let log_mel = LogMel::new(BANDS, LONGEST_WINDOW);
     for clip in &clips {
         let pass = || {
-            let segments = spread(clip, Duration::from_secs(3600), NonZeroUsize::MAX).expect("the clip is heard");
+            let segments =
+                spread(clip, Duration::from_secs(3600), LONGEST_WINDOW, NonZeroUsize::MAX).expect("the clip is heard");
             segments
                 .iter()
                 .map(|segment| (segment.samples.len(), log_mel.mel(&segment.samples).frames))

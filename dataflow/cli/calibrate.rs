@@ -1,36 +1,30 @@
 //! `tidemark model calibrate`: learns from labelled audio how often the model is right when it is so sure.
 //!
 //! The model hears the labelled audio again, with raw scores: an outcome in the store may carry calibrated ones, or
-//! another model's. A label may name an upload all the same; the store then says where its audio is.
+//! another model's.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use connectors::objects::local_path;
-use connectors::store::Store;
-use futures::StreamExt;
+use anyhow::Context;
 use models::calibration::plot::{self, Panel};
 use models::calibration::{Accepted, Calibration, Curve, Evidence, Method, Metrics, Scored, held_out};
 use models::local::LocalModel;
 use models::schema::MetadataSchema;
-use models::{Annotator, Late, Request};
-use records::{Lane, Metadata, UploadId, UtcMicros};
-use serde::Deserialize;
+use records::{Annotation, Metadata};
 use serde_json::{Value, json};
 use tidemark::clock::now;
 use tidemark::config::Config;
 
-use super::process::progress;
-use super::{Common, Exit, show, start};
+use super::{Common, Exit, labels, show};
 
 /// With fewer labels a curve is an anecdote.
 const FEW: usize = 100;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A label is a line of JSON, with all or some of the schema's fields:
+A label is a line of JSON, with all or some of the schema's fields, as in a manifest to train from:
   {\"audio\": \"clips/1.flac\", \"metadata\": {\"genre\": \"rock\", \"tempo_bpm\": 120}}     a path relative to FILE
   {\"upload_id\": \"018f…\", \"metadata\": {\"genre\": \"jazz\"}}                           an upload of --data
 A tempo is right within 4 %, a list where half of both lists is common, anything else where it is equal.
@@ -59,21 +53,6 @@ enum MethodChoice {
     Isotonic,
 }
 
-/// A line of the file of labels.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    audio: Option<PathBuf>,
-    upload_id: Option<UploadId>,
-    metadata: Metadata,
-}
-
-/// Audio and what it is.
-struct Labelled {
-    audio: PathBuf,
-    label: Metadata,
-}
-
 /// What was learned of one field, or of whole answers.
 struct Row {
     name: String,
@@ -89,8 +68,13 @@ impl Calibrate {
         let mut config = Config::load(common.config.as_deref())?;
         config.model.checkpoint = self.dir.clone();
         let mut evidence = Evidence::new(Arc::new(MetadataSchema::load(&config.model.schema)?));
-        let labels = self.read_labels(&evidence, &common.data).await?;
-        let failed = listen(&config, labels, &mut evidence).await?;
+        let labels = labels::read(&self.labels, &evidence, &common.data).await?;
+        let options = config.local_model(Arc::clone(evidence.schema()));
+        let model = tokio::task::spawn_blocking(move || LocalModel::start_raw(options, Arc::new(now))).await??;
+        let judge = |answer: Option<&Annotation>, label: Metadata| {
+            answer.into_iter().for_each(|answer| evidence.add(answer, &label));
+        };
+        let failed = labels::listen(&model, &config, labels, judge).await;
         let method = match self.method {
             MethodChoice::Auto => Method::Auto,
             MethodChoice::Temperature => Method::Temperature,
@@ -110,32 +94,6 @@ impl Calibrate {
         Ok(Exit::Success)
     }
 
-    async fn read_labels(&self, evidence: &Evidence, data: &Path) -> anyhow::Result<Vec<Labelled>> {
-        let file = self.labels.display();
-        let text = std::fs::read_to_string(&self.labels).with_context(|| format!("cannot read {file}"))?;
-        let (folder, mut store, mut labelled) = (self.labels.parent().unwrap_or(Path::new("")), None, Vec::new());
-        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let place = || format!("{file}, line {}", n + 1);
-            let Line { audio, upload_id, metadata } = serde_json::from_str(line).with_context(place)?;
-            let audio = match (audio, upload_id) {
-                (Some(audio), None) => folder.join(audio),
-                (None, Some(id)) => {
-                    if store.is_none() {
-                        store = Some(start::store(data).await?);
-                    }
-                    audio_of(&id, store.as_ref().expect("it was opened above")).await.with_context(place)?
-                }
-                _ => bail!("{}: a label has either \"audio\" or \"upload_id\"", place()),
-            };
-            let label = evidence.label(metadata).map_err(anyhow::Error::msg).with_context(place)?;
-            labelled.push(Labelled { audio, label });
-        }
-        if labelled.is_empty() {
-            bail!("{file} has no label");
-        }
-        Ok(labelled)
-    }
-
     fn remark(&self, whole: usize, failed: usize) -> io::Result<()> {
         show::line(
             "Left of an arrow: raw scores. Right of it: calibrated by curves that were fitted without the answer.",
@@ -148,42 +106,6 @@ impl Calibrate {
         }
         show::line(&format!("Written: {}", self.dir.join(Calibration::FILE).display()))
     }
-}
-
-/// Where the store says that an upload's audio is.
-async fn audio_of(id: &UploadId, store: &Store) -> anyhow::Result<PathBuf> {
-    let Some(outcome) = store.outcome(id).await? else { bail!("no outcome of an upload {id}") };
-    let Some(source) = outcome.source else { bail!("the upload {id} had no audio that could be found") };
-    Ok(local_path(&source)?)
-}
-
-/// Lets the model hear what is labelled, and judges its answers; how many it could not describe.
-async fn listen(config: &Config, labels: Vec<Labelled>, evidence: &mut Evidence) -> anyhow::Result<usize> {
-    let options = config.local_model(Arc::clone(evidence.schema()));
-    let ahead = 4 * options.max_batch.get();
-    let model = tokio::task::spawn_blocking(move || LocalModel::start_raw(options, Arc::new(now))).await??;
-    let (model, prompt): (_, Arc<str>) = (&model, config.model.prompt.as_str().into());
-    let bar = progress(labels.len() as u64);
-    let describe = |(n, Labelled { audio, label }): (u64, Labelled)| {
-        let upload_id = UploadId::try_from(format!("label-{n}")).expect("letters and digits");
-        let (lane, deadline, prompt) = (Lane::Low, UtcMicros(n), Arc::clone(&prompt));
-        let request = Request { upload_id, audio: audio.clone(), lane, deadline, prompt, late: Late::Answer };
-        async move { (audio, label, model.annotate(request).await) }
-    };
-    let mut answers = futures::stream::iter((1..).zip(labels).map(describe)).buffer_unordered(ahead);
-    let mut failed = 0;
-    while let Some((audio, label, answer)) = answers.next().await {
-        bar.inc(1);
-        match answer {
-            Ok(answer) => evidence.add(&answer, &label),
-            Err(fault) => {
-                failed += 1;
-                tracing::warn!(audio = %audio.display(), %fault, "left out: it could not be described");
-            }
-        }
-    }
-    bar.finish_and_clear();
-    Ok(failed)
 }
 
 fn rows(calibration: &Calibration, evidence: &Evidence, method: Method) -> Vec<Row> {
@@ -260,6 +182,6 @@ fn auroc(row: &Row) -> Option<f64> {
     Metrics::of(&row.raw)?.auroc
 }
 
-fn three(number: Option<f64>) -> String {
+pub(super) fn three(number: Option<f64>) -> String {
     number.map_or("–".to_owned(), |number| format!("{number:.3}"))
 }

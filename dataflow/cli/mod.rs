@@ -5,6 +5,8 @@ mod distil;
 mod dlq;
 mod doctor;
 mod enqueue;
+mod labels;
+mod measure;
 mod model;
 mod outcomes;
 mod process;

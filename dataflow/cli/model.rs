@@ -7,6 +7,7 @@ use models::verify::{Report, verify};
 use serde_json::json;
 
 use super::calibrate::Calibrate;
+use super::measure::MeasureModel;
 use super::{Common, Exit, show};
 
 #[derive(clap::Subcommand)]
@@ -28,6 +29,8 @@ pub(super) enum Model {
     },
     /// Make probabilities of a checkpoint's confidence, from labelled audio
     Calibrate(Calibrate),
+    /// Tell how often a checkpoint is right about labelled audio, and whether it knows when
+    Measure(MeasureModel),
 }
 
 impl Model {
@@ -40,6 +43,7 @@ impl Model {
                 Ok(if report.passed() { Exit::Success } else { Exit::Failure })
             }
             Self::Calibrate(command) => command.run(common).await,
+            Self::Measure(command) => command.run(common).await,
         }
     }
 }

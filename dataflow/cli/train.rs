@@ -1,14 +1,15 @@
 //! `tidemark train`: makes a checkpoint from labelled audio.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use models::local::{Device, has_cuda};
+use models::measure::Measure;
 use models::schema::MetadataSchema;
-use models::training::{Ended, Event, Go, Measure, Options, Start, measure, train};
+use models::training::{Ended, Event, Go, Options, Start, train};
 use serde_json::json;
 use tidemark::config::Config;
 use tidemark::drain::Signals;
@@ -24,18 +25,17 @@ Stopped with Ctrl-C or killed, the same command goes on where it was.
 Examples:
   tidemark train --manifest data/dataset/train.jsonl --validation data/dataset/validation.jsonl --out data/nano
   tidemark train --manifest labels.jsonl --validation held-out.jsonl --out tuned --checkpoint /models/7B --lora 16
-  tidemark train --from-outcomes --validation held-out.jsonl --out taught --checkpoint data/nano
-  tidemark train --checkpoint data/nano --out data/nano --measure data/dataset/test-font.jsonl")]
+  tidemark train --from-outcomes --validation held-out.jsonl --out taught --checkpoint data/nano")]
 pub(super) struct Train {
     /// What is learned from
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["measure", "from_outcomes"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "from_outcomes")]
     manifest: Option<PathBuf>,
     /// Learn from the paid model's answers in the store of --data, of uploads whose events give training_consent
-    #[arg(long, conflicts_with_all = ["manifest", "measure"])]
+    #[arg(long, conflicts_with = "manifest")]
     from_outcomes: bool,
     /// What each epoch is measured with
-    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
-    validation: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    validation: PathBuf,
     /// Where the checkpoint is written, and the run's state beside it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -63,9 +63,6 @@ pub(super) struct Train {
     /// What is drawn at random is drawn from this
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Train nothing: measure the checkpoint's answers to these clips
-    #[arg(long, value_name = "FILE", requires = "checkpoint")]
-    measure: Option<PathBuf>,
 }
 
 impl Train {
@@ -82,15 +79,8 @@ impl Train {
             signals.next().await;
             told.store(true, Ordering::Relaxed);
         });
-        let (split, json) = (self.measure.clone(), common.json);
-        let work = move || match split {
-            Some(split) => {
-                let measures = measure(&options, &split)?;
-                print(&split.display().to_string(), &measures, json)?;
-                Ok(Exit::Success)
-            }
-            None => work(&options, &stop, json),
-        };
+        let json = common.json;
+        let work = move || work(&options, &stop, json);
         let ended = tokio::task::spawn_blocking(work).await?;
         listening.abort();
         ended
@@ -123,10 +113,9 @@ impl Train {
                 Start::Scratch { config: serde_json::from_slice(&text).with_context(|| file.to_owned())? }
             }
         };
-        let none = || Path::new("").to_owned();
         Ok(Options {
-            manifest: self.manifest.clone().unwrap_or_else(none),
-            validation: self.validation.clone().unwrap_or_else(none),
+            manifest: self.manifest.clone().unwrap_or_default(),
+            validation: self.validation.clone(),
             out: self.out.clone(),
             start,
             schema: Arc::new(MetadataSchema::load(&config.model.schema)?),

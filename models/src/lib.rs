@@ -16,6 +16,7 @@ pub mod confidence;
 pub mod engine;
 pub mod grammar;
 pub mod local;
+pub mod measure;
 pub mod openai;
 pub mod queue;
 pub mod qwen2_audio;

@@ -1,6 +1,6 @@
 //! The self-hosted model: Qwen2-Audio on a thread of its own, behind an [engine](crate::engine).
 //!
-//! A request is first heard (decoded, cut into segments of 30 s, turned into spectrograms) on one of a few threads, then
+//! A request is first heard (decoded, cut into segments as long as the model hears, turned into spectrograms) on one of a few threads, then
 //! answered on the engine's thread, where a row for each segment joins those in work as soon as there is room. Both lines
 //! go by deadline, and an urgent request takes the place of a patient one in work. A caller that is gone is not worked for.
 
@@ -75,7 +75,7 @@ pub struct LocalOptions {
     pub dtype: Dtype,
     /// What its answers look like.
     pub schema: Arc<MetadataSchema>,
-    /// Rows of each lane that are answered together; a row is a segment of up to 30 s.
+    /// Rows of each lane that are answered together; a row is a segment.
     pub max_batch: NonZeroUsize,
     /// The most memory for keys and values; `None`: what the longest rows need, but at most half of what is free.
     pub kv_bytes: Option<NonZeroUsize>,
@@ -152,7 +152,8 @@ impl LocalModel {
         let model = Qwen2Audio::load(&checkpoint, device, dtype)?;
         let vocab_size = model.config().text_config.vocab_size;
         let grammar = AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &model.eos_token_ids())?;
-        let log_mel = LogMel::new(model.num_mel_bins());
+        let window = model.window();
+        let log_mel = LogMel::new(model.num_mel_bins(), window);
         let unusable = |error| match error {
             ModelError::Request(reason) => ModelError::invalid(&checkpoint, reason),
             error => error,
@@ -166,7 +167,7 @@ impl LocalModel {
                 mels: vec![log_mel.mel(&segment.samples)],
                 question: Arc::clone(&request.prompt),
             };
-            let segments = audio::spread(&request.audio, longest_audio, max_segments)?;
+            let segments = audio::spread(&request.audio, longest_audio, window, max_segments)?;
             Ok(segments.into_iter().map(row).collect())
         };
         let describer = Describer { model, grammar, schema, name: name.clone(), clock, most_rows: max_batch.get() };
@@ -265,13 +266,13 @@ fn answer_all(desk: &Desk, answer: Box<Answer>) {
     answer(desk);
 }
 
-/// Runs the model on 30 s of silence, once to read it and once to go on: how many tokens such a clip and the longest
+/// Runs the model on as much silence as it hears, once to read it and once to go on: how many tokens such a clip and the longest
 /// answer have.
 ///
 /// # Errors
 /// [`ModelError::Request`] where they do not fit; [`ModelError::Torch`] for want of memory.
 fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Result<usize, ModelError> {
-    let row = Row { mels: vec![log_mel.mel(&vec![0.0; audio::LONGEST_SEGMENT])], question: "".into() };
+    let row = Row { mels: vec![log_mel.mel(&vec![0.0; model.window()])], question: "".into() };
     let prompt = model.prompt(&row.mels, &row.question)?.ids.len();
     let (answer, fit) = (schema.longest_answer(), model.config().text_config.max_position_embeddings);
     if prompt + answer > fit {

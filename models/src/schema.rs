@@ -72,6 +72,11 @@ impl MetadataSchema {
         longest(&self.json)
     }
 
+    /// Whether an answer is one that the schema allows.
+    pub(crate) fn allows(&self, answer: &Metadata) -> bool {
+        self.validator.is_valid(&Value::Object(answer.clone()))
+    }
+
     /// Reads an answer; its fields come out in the schema's order, and without what a list of closed values repeats.
     ///
     /// # Errors

@@ -95,11 +95,11 @@ pub fn verify(dir: &Path, audio: Option<&Path>) -> Result<Report, ModelError> {
     let golden = Golden::load(dir)?;
     let mut model = Qwen2Audio::load(dir, Device::Cpu, Kind::Float)?;
     let folder = audio.map_or_else(|| dir.join("audio"), Path::to_path_buf);
-    let log_mel = LogMel::new(model.num_mel_bins());
+    let log_mel = LogMel::new(model.num_mel_bins(), model.window());
     let clips: BTreeMap<String, Clip> = golden
         .clips()
         .into_iter()
-        .map(|name| Ok((name.to_owned(), hear(&find(&folder, name)?, &log_mel)?)))
+        .map(|name| Ok((name.to_owned(), hear(&find(&folder, name)?, &log_mel, model.window())?)))
         .collect::<Result<_, ModelError>>()?;
     compare_as_made(&mut model, dir, &golden, &clips)
 }
@@ -253,10 +253,10 @@ fn relative_difference(found: &Tensor, expected: &Tensor) -> Result<f64, ModelEr
 }
 
 /// Hears a clip as an upload is heard. The reference cuts a longer one after the first segment.
-fn hear(path: &Path, log_mel: &LogMel) -> Result<Clip, ModelError> {
+fn hear(path: &Path, log_mel: &LogMel, window: usize) -> Result<Clip, ModelError> {
     let folder = path.parent().unwrap_or(path);
     let invalid = |error: AudioError| ModelError::invalid(folder, error);
-    let mut segments = audio::open(path, Duration::MAX).map_err(invalid)?;
+    let mut segments = audio::open(path, Duration::MAX, window).map_err(invalid)?;
     let resampled = segments.source_rate() != audio::SAMPLE_RATE;
     let first = segments.next().unwrap_or_else(|| Ok(Vec::new())).map_err(invalid)?;
     Ok(Clip { mel: log_mel.mel(&first), resampled })

@@ -93,6 +93,20 @@ fn a_calibration_is_fitted_to_raw_scores_drawn_applied_and_refused_for_other_wei
     let svg = std::fs::read_to_string(&plot).expect("a picture");
     assert!(svg.starts_with("<svg") && svg.contains("genre") && svg.contains("calibrated"), "{svg}");
 
+    // Measured as served, every other genre is wrong, and so is a clip that cannot be described.
+    let missing = json!({ "audio": "missing.wav", "metadata": raw[0]["metadata"] }).to_string();
+    let more = set.home.write("more.ndjson", labels(&raw) + &missing);
+    let [dir, more] = [&set.checkpoint, &more].map(|path| path.to_str().expect("UTF-8"));
+    let measured =
+        json_lines(&set.home.succeed(&set.with_config(&["model", "measure", dir, "--labels", more, "--json"])));
+    let of = |name: &str| measured.iter().find(|row| row["measure"] == name || row["of"] == name).expect("a row");
+    for (name, right) in [("genre", 3.0), ("tempo_bpm within 4 %", 6.0), ("key", 6.0)] {
+        let row = measured.iter().find(|row| row["measure"] == name).expect("a row");
+        assert_eq!((row["clips"].as_u64(), row["value"].as_f64()), (Some(7), Some(right / 7.0)), "{row}");
+    }
+    assert!(of("instruments micro-F1")["value"].as_f64().is_some_and(|f1| f1 < 1.0));
+    assert_eq!((&of("overall")["labels"], of("overall")["ece"].is_number()), (&6.into(), true));
+
     // The outcomes change as the file says, and nothing of them but the scores.
     let calibration = set.calibration();
     let temperature = calibration["overall"]["curve"]["temperature"].as_f64().expect("a temperature");
@@ -137,7 +151,6 @@ fn a_label_that_cannot_be_used_is_refused_by_line_and_nothing_is_written() {
         ("{\"audio\": \"a\", \"upload_id\": \"b\", \"metadata\": {}}", "either"),
         ("{\"upload_id\": \"nobody\", \"metadata\": {\"genre\": \"rock\"}}", "nobody"),
         ("{\"audio\": \"a.wav\", \"metadata\": {\"genre\": \"polka\"}}", "genre"),
-        ("{\"audio\": \"a.wav\", \"metadata\": {\"genre\": \"rock\"}, \"by\": \"me\"}", "by"),
         ("rock", "line 2"),
     ] {
         let path = set.home.write("labels.ndjson", format!("{good}\n{line}\n"));

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::bands::{hertz_to_mel, mel_to_hertz};
-use super::{HOP, LONGEST_SEGMENT, SAMPLE_RATE};
+use super::{HOP, SAMPLE_RATE};
 use crate::qwen2_audio::Mel;
 
 /// Samples under one window.
 const WINDOW: usize = 400;
-/// Frames of the whole 30 s.
-const MOST_FRAMES: usize = LONGEST_SEGMENT / HOP;
 /// Frames of silence that are kept behind the sound: more than the encoder's convolutions reach.
 const SILENT_FRAMES: usize = 8;
 /// The least power, so that silence has a logarithm.
@@ -29,27 +27,29 @@ pub struct LogMel {
     window: Vec<f64>,
     fft: Arc<dyn RealToComplex<f64>>,
     bands: Vec<Band>,
+    longest: usize,
 }
 
 impl LogMel {
-    /// With `bins` mel bands from 0 to 8000 Hz.
-    pub fn new(bins: usize) -> Self {
+    /// With `bins` mel bands from 0 to 8000 Hz, for a network that hears `longest` samples at once.
+    pub fn new(bins: usize, longest: usize) -> Self {
         // Periodic: the window's last point, the same as its first, is left to the next period.
         let hann = |n: usize| 0.5 - 0.5 * (std::f64::consts::TAU * n as f64 / WINDOW as f64).cos();
         Self {
             window: (0..WINDOW).map(hann).collect(),
             fft: RealFftPlanner::new().plan_fft_forward(WINDOW),
             bands: bands(bins),
+            longest,
         }
     }
 
-    /// The spectrogram of 16 kHz sound, of which the first 480,000 samples are heard.
+    /// The spectrogram of 16 kHz sound, of which no more is heard than the network can at once.
     pub fn mel(&self, samples: &[f32]) -> Mel {
-        let samples = &samples[..samples.len().min(LONGEST_SEGMENT)];
+        let samples = &samples[..samples.len().min(self.longest)];
         let bins = self.bands.len();
         let frames = samples.len().div_ceil(HOP);
-        let columns = (frames + SILENT_FRAMES).min(MOST_FRAMES);
-        let padded = reflect(samples, (columns - 1) * HOP + WINDOW);
+        let columns = (frames + SILENT_FRAMES).min(self.longest / HOP);
+        let padded = reflect(samples, self.longest, (columns - 1) * HOP + WINDOW);
         let mut data = vec![0.0; bins * columns];
         let mut windowed = self.fft.make_input_vec();
         let mut spectrum = self.fft.make_output_vec();
@@ -80,14 +80,14 @@ impl LogMel {
     }
 }
 
-/// The first `len` samples of the 30 s window around `samples`: half a window is reflected at both ends, and silence
-/// fills the window behind the sound.
-fn reflect(samples: &[f32], len: usize) -> Vec<f32> {
+/// The first `len` samples of the `longest` that the network hears, around `samples`: half a window is reflected at both
+/// ends, and silence fills what is behind the sound.
+fn reflect(samples: &[f32], longest: usize, len: usize) -> Vec<f32> {
     let half = WINDOW / 2;
     let at = |index: usize| samples.get(index).copied().unwrap_or(0.0);
     let mut padded: Vec<f32> = (1..=half).rev().map(at).chain(samples.iter().copied()).collect();
-    padded.resize(len.min(half + LONGEST_SEGMENT), 0.0);
-    padded.extend((LONGEST_SEGMENT + half..len).map(|place| at(2 * LONGEST_SEGMENT - 2 - (place - half))));
+    padded.resize(len.min(half + longest), 0.0);
+    padded.extend((longest + half..len).map(|place| at(2 * longest - 2 - (place - half))));
     padded
 }
 
@@ -114,11 +114,12 @@ fn bands(bins: usize) -> Vec<Band> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::LONGEST_WINDOW;
     use super::*;
 
     /// The definition, word for word, in double precision over the whole 30 s window.
     fn reference(samples: &[f32], bins: usize, columns: usize) -> Vec<f64> {
-        let (half, len) = (WINDOW as i64 / 2, LONGEST_SEGMENT as i64);
+        let (half, len) = (WINDOW as i64 / 2, LONGEST_WINDOW as i64);
         let at = |index: i64| {
             let index = if index < 0 {
                 -index
@@ -170,24 +171,23 @@ mod tests {
         for (samples, frames, columns) in
             [(1, 1, 9), (160, 1, 9), (161, 2, 10), (8_000, 50, 58), (479_000, 2_994, 3_000), (500_000, 3_000, 3_000)]
         {
-            let mel = LogMel::new(80).mel(&vec![0.1; samples]);
+            let mel = LogMel::new(80, LONGEST_WINDOW).mel(&vec![0.1; samples]);
             assert_eq!((mel.bins, mel.frames, mel.columns, mel.data.len()), (80, frames, columns, 80 * columns));
         }
     }
 
     #[test]
     fn silence_is_at_the_least_level_everywhere() {
-        assert!(LogMel::new(128).mel(&[0.0; 16_000]).data.iter().all(|&value| value == -1.5));
+        assert!(LogMel::new(128, LONGEST_WINDOW).mel(&[0.0; 16_000]).data.iter().all(|&value| value == -1.5));
     }
 
     #[test]
     fn the_end_of_a_full_window_is_reflected() {
-        let noise: Vec<f32> = (0..LONGEST_SEGMENT as u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 16) as f32 / 65_536.0 - 0.5)
-            .collect();
-        let padded = reflect(&noise, (MOST_FRAMES - 1) * HOP + WINDOW);
-        assert_eq!(padded.len(), LONGEST_SEGMENT + 240);
-        assert_eq!(padded[LONGEST_SEGMENT + 200..LONGEST_SEGMENT + 202], [noise[479_998], noise[479_997]]);
+        let noise: Vec<f32> =
+            (0..LONGEST_WINDOW as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 16) as f32 / 65_536.0 - 0.5).collect();
+        let padded = reflect(&noise, LONGEST_WINDOW, LONGEST_WINDOW - HOP + WINDOW);
+        assert_eq!(padded.len(), LONGEST_WINDOW + 240);
+        assert_eq!(padded[LONGEST_WINDOW + 200..LONGEST_WINDOW + 202], [noise[479_998], noise[479_997]]);
         assert_eq!(padded[..2], [noise[200], noise[199]]);
     }
 
@@ -201,7 +201,7 @@ mod tests {
             gain in prop::sample::select(vec![1.0f32, 1e-3, 1e-6]),
         ) {
             let samples: Vec<f32> = samples.iter().map(|sample| sample * gain).collect();
-            let mel = LogMel::new(bins).mel(&samples);
+            let mel = LogMel::new(bins, LONGEST_WINDOW).mel(&samples);
             let expected = reference(&samples, bins, mel.columns);
             for (found, expected) in mel.data.iter().zip(&expected) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-6, "{} is not {}", found, expected);

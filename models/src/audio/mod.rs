@@ -1,5 +1,5 @@
 //! From an uploaded file to what the model hears: decoded piece by piece, mixed to one channel at 16 kHz, cut into
-//! segments of at most 30 s, turned into log-mel spectrograms. QWEN2_AUDIO.md section 1 has the numbers.
+//! segments that fit the model, turned into log-mel spectrograms. QWEN2_AUDIO.md section 1 has the numbers.
 
 pub(crate) mod bands;
 mod decoder;
@@ -14,12 +14,14 @@ pub use segments::{Segment, Segments, open, spread};
 
 /// Samples in a second of what the model hears.
 pub const SAMPLE_RATE: u32 = 16_000;
-/// Samples in the longest segment, the model's window of 30 s.
-pub const LONGEST_SEGMENT: usize = 480_000;
+/// Samples of the 30 s that Qwen2-Audio hears at once. A smaller network may hear less: its configuration says how much.
+pub const LONGEST_WINDOW: usize = 480_000;
 /// Samples from one spectrum to the next.
-pub(crate) const HOP: usize = 160;
+pub const HOP: usize = 160;
 /// Samples in the shortest segment that gives the model one token, which takes three spectra.
 const SHORTEST: usize = 2 * HOP + 1;
+/// Samples in the shortest segment behind others, half a second: of less nothing can be told.
+const REMNANT: usize = 8_000;
 
 #[cfg(test)]
 mod tests;

@@ -293,10 +293,10 @@ fn describe(describer: &Describer, requests: Vec<Vec<Row>>) -> Vec<Result<Annota
 
 /// The rows of the fixtures' clips.
 fn clips() -> Vec<Vec<Row>> {
-    let log_mel = LogMel::new(128);
+    let log_mel = LogMel::new(128, audio::LONGEST_WINDOW);
     let rows = |name: &str| {
         let path = fixture("tiny-a").join("audio").join(name);
-        let segments = audio::spread(&path, Duration::from_secs(60), count(4)).expect("heard");
+        let segments = audio::spread(&path, Duration::from_secs(60), audio::LONGEST_WINDOW, count(4)).expect("heard");
         let row =
             |segment: audio::Segment| Row { mels: vec![log_mel.mel(&segment.samples)], question: "Describe.".into() };
         segments.into_iter().map(row).collect()

@@ -64,7 +64,7 @@ fn is_pcm16_wav(bytes: &[u8]) -> bool {
 fn beginning(path: &Path, seconds: u64) -> Result<Vec<f32>, AudioError> {
     let wanted = usize::try_from(seconds.saturating_mul(u64::from(SAMPLE_RATE))).unwrap_or(usize::MAX);
     let mut samples = Vec::new();
-    for segment in audio::open(path, Duration::MAX)? {
+    for segment in audio::open(path, Duration::MAX, audio::LONGEST_WINDOW)? {
         samples.extend(segment?);
         if samples.len() >= wanted {
             samples.truncate(wanted);

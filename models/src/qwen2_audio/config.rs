@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
+use crate::audio::HOP;
 
 /// `config.json`. What the file leaves out has the default of Hugging Face's classes, which is how the 7B's file is
 /// written.
@@ -166,6 +167,11 @@ mod default {
 }
 
 impl Config {
+    /// How many samples at 16 kHz the encoder hears at once: it has a position for two mel frames.
+    pub fn window(&self) -> usize {
+        2 * self.audio_config.max_source_positions * HOP
+    }
+
     /// Reads `config.json`, and from `generation_config.json` and `preprocessor_config.json`, where they exist, the
     /// end-of-text ids and the check that the front end makes as many mel bands as the encoder takes.
     ///

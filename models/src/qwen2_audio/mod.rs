@@ -118,6 +118,11 @@ impl Qwen2Audio {
         self.config.audio_config.num_mel_bins
     }
 
+    /// How many samples at 16 kHz it hears at once.
+    pub fn window(&self) -> usize {
+        self.config.window()
+    }
+
     /// The checkpoint's dimensions.
     pub fn config(&self) -> &Config {
         &self.config

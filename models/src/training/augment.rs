@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::score::Score;
 use crate::audio::bands;
 use crate::qwen2_audio::Mel;
+use crate::schema::MetadataSchema;
 
 /// A clip as the network hears it once.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,13 +40,17 @@ struct Change {
     semitones: i8,
 }
 
-/// Changes a clip; of longer ones, `frames` mel frames are heard.
-pub(crate) fn augment(example: &Example, frames: usize, rng: &mut Rng) -> Example {
+/// Changes a clip; of longer ones, `frames` mel frames are heard. Faster or higher it is only where `schema` has words for
+/// what then is true.
+pub(crate) fn augment(example: &Example, schema: &MetadataSchema, frames: usize, rng: &mut Rng) -> Example {
     let change = Change {
         faster: if rng.f32() < 0.8 { FASTEST.powf(2.0 * rng.f32() - 1.0) } else { 1.0 },
         semitones: if rng.f32() < 0.6 { rng.i8(-SEMITONES..=SEMITONES) } else { 0 },
     };
-    let (change, metadata) = relabel(&example.metadata, change);
+    let (change, metadata) = match relabel(&example.metadata, change) {
+        Some(metadata) if schema.allows(&metadata) => (change, metadata),
+        _ => (Change { faster: 1.0, semitones: 0 }, example.metadata.clone()),
+    };
     let length = ((example.mel.frames as f32 / change.faster) as usize).max(1);
     let heard = length.min(frames);
     let start = rng.usize(..=length - heard);
@@ -65,26 +70,17 @@ pub(crate) fn augment(example: &Example, frames: usize, rng: &mut Rng) -> Exampl
     Example { mel, metadata, score }
 }
 
-/// The answer after the change; a change that the schema has no word for is not made.
-fn relabel(metadata: &Metadata, wanted: Change) -> (Change, Metadata) {
-    let (mut change, mut metadata) = (wanted, metadata.clone());
+/// The answer after the change; `None` where the key has no other name.
+fn relabel(metadata: &Metadata, change: Change) -> Option<Metadata> {
+    let mut metadata = metadata.clone();
     if let Some(tempo) = metadata.get("tempo_bpm").and_then(Value::as_f64) {
-        let moved = tempo * f64::from(change.faster);
-        if (30.0..=300.0).contains(&moved) {
-            metadata.insert("tempo_bpm".into(), (moved.round() as u64).into());
-        } else {
-            change.faster = 1.0;
-        }
+        metadata.insert("tempo_bpm".into(), ((tempo * f64::from(change.faster)).round() as u64).into());
     }
     if let Some(key) = metadata.get("key").and_then(Value::as_str) {
-        match transposed(key, change.semitones) {
-            Some(moved) => {
-                metadata.insert("key".into(), moved.into());
-            }
-            None => change.semitones = 0,
-        }
+        let moved = transposed(key, change.semitones)?;
+        metadata.insert("key".into(), moved.into());
     }
-    (change, metadata)
+    Some(metadata)
 }
 
 fn transposed(key: &str, semitones: i8) -> Option<String> {
@@ -241,12 +237,31 @@ mod tests {
         Example { mel: Mel { data, bins, columns: frames, frames }, metadata, score: Some(score) }
     }
 
+    fn schema() -> MetadataSchema {
+        MetadataSchema::load("music-basic").expect("built in")
+    }
+
+    #[test]
+    fn a_clip_is_no_faster_and_no_higher_than_the_schema_has_words_for() {
+        let mut example = example();
+        for (tempo, plays_on) in [(30, false), (300, false), (120, true)] {
+            example.metadata.insert("tempo_bpm".into(), tempo.into());
+            let tempi = (0..40).map(|seed| augment(&example, &schema(), 800, &mut Rng::with_seed(seed)));
+            let tempi: Vec<u64> = tempi.filter_map(|it| it.metadata["tempo_bpm"].as_u64()).collect();
+            assert!(tempi.len() == 40 && tempi.iter().all(|tempo| (30..=300).contains(tempo)), "{tempi:?}");
+            assert!(tempi.iter().any(|&moved| moved != tempo) || !plays_on, "{tempi:?}");
+        }
+        example.metadata.insert("key".into(), "H major".into());
+        let out = augment(&example, &schema(), 800, &mut Rng::with_seed(1));
+        assert_eq!((&out.metadata["key"], &out.metadata["tempo_bpm"]), (&"H major".into(), &120.into()));
+    }
+
     #[test]
     fn beats_stay_on_their_clicks_and_tempo_says_how_far_apart_they_are() {
         for seed in 0..40 {
             let example = example();
-            let (change, metadata) =
-                relabel(&example.metadata, Change { faster: 1.1f32.powi(seed % 5 - 2), semitones: 0 });
+            let change = Change { faster: 1.1f32.powi(seed % 5 - 2), semitones: 0 };
+            let metadata = relabel(&example.metadata, change).expect("it has a name");
             let mel = resample(&example.mel, change, seed as usize, 700);
             let score = example.score.expect("it has one").faster(change.faster).from(seed as f32 / RATE);
             let inside = score.beats.iter().filter(|&&time| (0.05..6.95).contains(&time));
@@ -264,7 +279,8 @@ mod tests {
     fn a_pitch_shift_moves_the_tone_and_the_key_by_the_same_ratio() {
         let example = example();
         for semitones in [-3, 2] {
-            let (change, metadata) = relabel(&example.metadata, Change { faster: 1.0, semitones });
+            let change = Change { faster: 1.0, semitones };
+            let metadata = relabel(&example.metadata, change).expect("it has a name");
             assert_eq!(metadata["key"], if semitones == 2 { "C minor" } else { "G minor" });
             let mel = resample(&example.mel, change, 0, 10);
             let loudest =
@@ -278,7 +294,7 @@ mod tests {
     fn an_instrument_that_plays_only_outside_the_crop_is_not_asked_for() {
         let (example, mut seen) = (example(), [0, 0]);
         for seed in 0..60 {
-            let out = augment(&example, 400, &mut Rng::with_seed(seed));
+            let out = augment(&example, &schema(), 400, &mut Rng::with_seed(seed));
             let has_note = out.score.as_ref().expect("it has one").notes[0].onset < 3.9;
             assert_eq!(out.metadata["instruments"].as_array().expect("a list").contains(&"piano".into()), has_note);
             assert!(out.mel.data.iter().all(|value| value.is_finite()) && out.mel.frames == 400);
@@ -289,8 +305,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_clip() {
-        let [first, second] = [7, 7].map(|seed| augment(&example(), 800, &mut Rng::with_seed(seed)));
+        let [first, second] = [7, 7].map(|seed| augment(&example(), &schema(), 800, &mut Rng::with_seed(seed)));
         assert_eq!(first, second);
-        assert_ne!(first, augment(&example(), 800, &mut Rng::with_seed(8)));
+        assert_ne!(first, augment(&example(), &schema(), 800, &mut Rng::with_seed(8)));
     }
 }

@@ -1,6 +1,8 @@
 //! Which clips make a step, in which order, and how they are changed: nothing but a function of seed, epoch and step, so
 //! that a run goes on where it was cut without keeping the state of a generator.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 use super::augment::{Example, augment};
@@ -10,12 +12,14 @@ use super::step::Lesson;
 use super::targets;
 use crate::ModelError;
 use crate::qwen2_audio::Mel;
+use crate::schema::MetadataSchema;
 
 /// The clips of a split.
 #[derive(Debug)]
 pub(crate) struct Clips {
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) mels: Mels,
+    pub(crate) schema: Arc<MetadataSchema>,
 }
 
 /// The shortest and longest excerpt that a step hears, in mel frames: while the encoder alone learns, and then.
@@ -68,7 +72,7 @@ impl Clips {
         let hear = |&clip: &usize| -> Result<Heard, ModelError> {
             let Labelled { metadata, score, .. } = &self.labelled[clip];
             let whole = Example { mel: self.mels.load(clip)?, metadata: metadata.clone(), score: score.clone() };
-            Ok(heard(augment(&whole, frames, &mut rng)))
+            Ok(heard(augment(&whole, &self.schema, frames, &mut rng)))
         };
         clips.iter().map(hear).collect()
     }

@@ -8,7 +8,7 @@ use tch::Kind;
 use super::checkpoint::{write, write_error};
 use super::variables::Variables;
 use crate::ModelError;
-use crate::audio::{HOP, LONGEST_SEGMENT, SAMPLE_RATE};
+use crate::audio::{HOP, SAMPLE_RATE};
 use crate::qwen2_audio::{ChatTokenizer, Config};
 
 /// The chat template of the published processor, for one turn or more of text and audio.
@@ -67,10 +67,12 @@ pub(crate) fn export(
 }
 
 fn preprocessor(config: &Config) -> Value {
+    let window = config.window();
     json!({
         "feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "Qwen2AudioProcessor",
         "feature_size": config.audio_config.num_mel_bins, "sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": 400,
-        "chunk_length": 30, "n_samples": LONGEST_SEGMENT, "nb_max_frames": LONGEST_SEGMENT / HOP, "padding_side": "right",
+        "chunk_length": window / SAMPLE_RATE as usize, "n_samples": window, "nb_max_frames": window / HOP,
+        "padding_side": "right",
         "padding_value": 0.0, "dither": 0.0, "return_attention_mask": true,
     })
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::write_error;
 use crate::ModelError;
-use crate::audio::{self, LogMel};
+use crate::audio::{self, LONGEST_WINDOW, LogMel};
 use crate::qwen2_audio::Mel;
 
 /// Longer audio is refused by the decoder; of what it takes, the first 30 s are heard.
@@ -46,7 +46,7 @@ impl Mels {
         done: &(dyn Fn() + Sync),
     ) -> Result<Self, ModelError> {
         std::fs::create_dir_all(folder).map_err(|error| write_error(folder, error))?;
-        let (log_mel, next) = (LogMel::new(bins), AtomicUsize::new(0));
+        let (log_mel, next) = (LogMel::new(bins, LONGEST_WINDOW), AtomicUsize::new(0));
         let work = || {
             let mut made = Vec::new();
             while let Some((n, audio)) =
@@ -105,7 +105,7 @@ fn keep(n: usize, audio: &Path, log_mel: &LogMel, bins: usize, folder: &Path) ->
         return Ok(Kept { file, frames: u32::from_le_bytes(header) as usize });
     }
     let unheard = |error: audio::AudioError| ModelError::invalid(audio, error);
-    let first = audio::open(audio, LONGEST).map_err(unheard)?.next();
+    let first = audio::open(audio, LONGEST, LONGEST_WINDOW).map_err(unheard)?.next();
     let samples = first.unwrap_or_else(|| Ok(Vec::new())).map_err(unheard)?;
     let mel = log_mel.mel(&samples);
     let mut bytes = (mel.frames as u32).to_le_bytes().to_vec();
@@ -130,8 +130,9 @@ mod tests {
         let audio = fixture("tiny-a").join("audio/chord_3200ms.wav");
         let prepare = || Mels::prepare(&[&audio, &audio], 40, dir.path(), 2, &|| {}).expect("prepared");
         let kept = prepare().load(1).expect("read");
-        let samples = audio::open(&audio, LONGEST).expect("opens").next().expect("a segment").expect("heard");
-        let made = LogMel::new(40).mel(&samples);
+        let samples =
+            audio::open(&audio, LONGEST, LONGEST_WINDOW).expect("opens").next().expect("a segment").expect("heard");
+        let made = LogMel::new(40, LONGEST_WINDOW).mel(&samples);
         assert_eq!((kept.frames, kept.columns, kept.bins), (made.frames, made.columns, made.bins));
         let farthest = kept.data.iter().zip(&made.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(farthest < 1.0 / STEPS, "{farthest}");

@@ -15,10 +15,11 @@ use super::mels::Mels;
 use super::network::{Network, Start};
 use super::optimizer::{Optimizer, Schedule};
 use super::step::{Lesson, losses};
-use super::validate::{Measure, validate, validate_heads};
+use super::validate::{validate, validate_heads};
 use super::{export, manifest};
 use crate::ModelError;
 use crate::local::Device;
+use crate::measure::Measure;
 use crate::schema::MetadataSchema;
 
 /// What a run learns, from what, and how.
@@ -117,10 +118,10 @@ pub fn train(options: &Options, watch: &mut (dyn FnMut(Event) -> Go + Send)) -> 
     labelled.truncate(run.clips);
     let network = Network::begin(options)?;
     let bins = network.config.audio_config.num_mel_bins;
-    let clips = clips(labelled, bins, (&folder, options.threads), watch)?;
+    let clips = clips(labelled, bins, options, watch)?;
     let mut held_out = manifest::read(&options.validation, &options.schema)?;
     held_out.truncate(VALIDATED);
-    let held_out = self::clips(held_out, bins, (&folder, options.threads), watch)?;
+    let held_out = self::clips(held_out, bins, options, watch)?;
     let mut trainer =
         Trainer { options, run, folder, network, optimizer: Optimizer::default(), curve: Curve::default(), step: 0 };
     match state {
@@ -134,29 +135,13 @@ pub fn train(options: &Options, watch: &mut (dyn FnMut(Event) -> Go + Send)) -> 
     trainer.run(&clips, &held_out, watch)
 }
 
-/// Measures a checkpoint's answers to a whole manifest.
-///
-/// # Errors
-/// As [`train`].
-pub fn measure(options: &Options, split: &Path) -> Result<Vec<Measure>, ModelError> {
-    tch::set_num_threads(i32::try_from(options.threads).unwrap_or(i32::MAX));
-    let network = Network::begin(options)?;
-    let folder = options.out.join("training");
-    let labelled = manifest::read(split, &options.schema)?;
-    let bins = network.config.audio_config.num_mel_bins;
-    let clips = clips(labelled, bins, (&folder, options.threads), &mut |_| Go::On)?;
-    let model = network.assemble(options.device(), Kind::Float)?;
-    let _no_grad = tch::no_grad_guard();
-    validate(&model, &clips, &options.schema, &options.question, usize::MAX)
-}
-
 const STATE: &str = "state.safetensors";
 
 /// The clips of a manifest, their spectrograms on disk.
 fn clips(
     labelled: Vec<Labelled>,
     bins: usize,
-    (folder, threads): (&Path, usize),
+    options: &Options,
     watch: &mut (dyn FnMut(Event) -> Go + Send),
 ) -> Result<Clips, ModelError> {
     let audio: Vec<&Path> = labelled.iter().map(|it| it.audio.as_path()).collect();
@@ -168,8 +153,8 @@ fn clips(
             (held.1)(Event::Prepared(made, all));
         }
     };
-    let mels = Mels::prepare(&audio, bins, &folder.join("mels"), threads, &done)?;
-    Ok(Clips { labelled, mels })
+    let mels = Mels::prepare(&audio, bins, &options.out.join("training/mels"), options.threads, &done)?;
+    Ok(Clips { labelled, mels, schema: Arc::clone(&options.schema) })
 }
 
 struct Trainer<'a> {

@@ -78,7 +78,7 @@ fn file(bytes: &[u8]) -> NamedTempFile {
 
 /// All sound of a file.
 fn hear(path: &Path) -> Result<Vec<f32>, AudioError> {
-    open(path, LIMIT)?.collect::<Result<Vec<_>, _>>().map(|segments| segments.concat())
+    open(path, LIMIT, LONGEST_WINDOW)?.collect::<Result<Vec<_>, _>>().map(|segments| segments.concat())
 }
 
 fn hear_bytes(bytes: &[u8]) -> Result<Vec<f32>, AudioError> {
