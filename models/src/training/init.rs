@@ -25,11 +25,15 @@ pub(crate) fn fresh(config: &Config, rng: &mut Rng) -> Result<BTreeMap<String, T
     Ok(tensors)
 }
 
+/// How much louder positions are than Whisper's. What is heard grows in training, and where it drowns them, heads lose the
+/// moments that they were pointed at: beats and tempo are then learned late or never.
+const LOUDNESS: f64 = 4.0;
+
 fn draw(tensor: &Expected, config: &Config, rng: &mut Rng) -> Result<Tensor, TchError> {
     let (name, options) = (tensor.name.as_str(), (Kind::Float, Device::Cpu));
     let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
     if name == POSITIONS {
-        return sinusoids(shape[0], shape[1]);
+        return sinusoids(shape[0], shape[1])?.f_mul_scalar(LOUDNESS);
     }
     if name.ends_with(".bias") {
         return Tensor::f_zeros(&shape, options);

@@ -20,8 +20,8 @@ const DISTANCES: [[i64; 10]; 5] = [
     [-42, 42, -48, 48, -55, 55, -63, 63, -20, 20],
     [-72, 72, -84, 84, -96, 96, -110, 110, -40, 40],
 ];
-/// How strongly they look there: enough for the places around to be a tenth as strong, little enough to be unlearnt.
-const STRENGTH: f64 = 2.0;
+/// How strongly they look there: enough for it to last while what is heard grows beside the positions.
+const STRENGTH: f64 = 3.0;
 
 /// Sets queries and keys of the first heads of each encoder layer. At least two heads a layer stay as they were drawn.
 pub(super) fn point_heads(tensors: &mut BTreeMap<String, Tensor>, config: &Config) -> Result<(), TchError> {
