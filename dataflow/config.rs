@@ -10,6 +10,7 @@ use std::time::Duration;
 use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
 use models::schema::MetadataSchema;
+use models::{ModelError, nano};
 use operators::{Arm, Experiment, LaneRules, RetryPolicy, Unit};
 use serde::Deserialize;
 
@@ -100,7 +101,7 @@ impl Config {
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         config.check()?;
-        config.model.checkpoint = folder.join(&config.model.checkpoint);
+        config.model.checkpoint = config.model.checkpoint.map(|checkpoint| folder.join(checkpoint));
         if config.model.schema.ends_with(".json") {
             config.model.schema = folder.join(&config.model.schema).to_string_lossy().into_owned();
         }
@@ -168,16 +169,32 @@ impl Config {
         })
     }
 
+    /// The folder of the checkpoint: `nano` is laid into the user's cache.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`] where the cache cannot be written.
+    pub fn checkpoint(&self) -> Result<PathBuf, ModelError> {
+        let cache = || {
+            let folder = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+            let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+            cache.unwrap_or_else(std::env::temp_dir).join("tidemark")
+        };
+        self.model.checkpoint.clone().map_or_else(|| nano::unpack(&cache()), Ok)
+    }
+
     /// The self-hosted model, with answers of `schema`.
-    pub fn local_model(&self, schema: Arc<MetadataSchema>) -> LocalOptions {
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    pub fn local_model(&self, schema: Arc<MetadataSchema>) -> Result<LocalOptions, ModelError> {
         let device = match self.model.device {
             DeviceChoice::Cpu => Device::Cpu,
             DeviceChoice::Cuda => Device::Cuda,
             DeviceChoice::Auto if has_cuda() => Device::Cuda,
             DeviceChoice::Auto => Device::Cpu,
         };
-        LocalOptions {
-            checkpoint: self.model.checkpoint.clone(),
+        Ok(LocalOptions {
+            checkpoint: self.checkpoint()?,
             name: None,
             device,
             dtype: self.model.precision,
@@ -187,7 +204,7 @@ impl Config {
             max_segments: self.model.max_segments,
             longest_audio: Duration::from_secs(self.model.longest_audio_s),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        }
+        })
     }
 }
 
@@ -242,7 +259,7 @@ mod tests {
     fn paths_in_a_file_are_relative_to_it() {
         let config = Config::parse("[model]\ncheckpoint = \"nano\"\nschema = \"s.json\"", Path::new("/etc/tidemark"));
         let config = config.expect("valid");
-        assert_eq!(config.model.checkpoint, Path::new("/etc/tidemark/nano"));
+        assert_eq!(config.model.checkpoint, Some("/etc/tidemark/nano".into()));
         assert_eq!(config.model.schema, "/etc/tidemark/s.json");
     }
 }

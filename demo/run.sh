@@ -23,8 +23,8 @@ say "What became of them"
 "$tidemark" outcomes --data "$data"
 cat <<'TEXT'
 
-These answers are NOISE: the checkpoint in tidemark.toml is a random one, made for tests. Everything else is real: the
-sound, the graph, the model's code, the queue, the store. Set model.checkpoint to a trained one and run this again.
+File names say what is right. The answers are those of nano, a small network that comes with the program; its confidence is the
+probability that all of an answer is right. models/nano/README.md says what it can do and what it cannot.
 TEXT
 
 say "What could not be described"

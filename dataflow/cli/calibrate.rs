@@ -66,10 +66,10 @@ struct Row {
 impl Calibrate {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let mut config = Config::load(common.config.as_deref())?;
-        config.model.checkpoint = self.dir.clone();
+        config.model.checkpoint = Some(self.dir.clone());
         let mut evidence = Evidence::new(Arc::new(MetadataSchema::load(&config.model.schema)?));
         let labels = labels::read(&self.labels, &evidence, &common.data).await?;
-        let options = config.local_model(Arc::clone(evidence.schema()));
+        let options = config.local_model(Arc::clone(evidence.schema()))?;
         let model = tokio::task::spawn_blocking(move || LocalModel::start_raw(options, Arc::new(now))).await??;
         let judge = |answer: Option<&Annotation>, label: Metadata| {
             answer.into_iter().for_each(|answer| evidence.add(answer, &label));

@@ -56,14 +56,15 @@ async fn store(common: &Common) -> Result<String, String> {
 }
 
 fn checkpoint(config: &Config) -> Result<String, String> {
-    let dir = &config.model.checkpoint;
-    let found = Description::read(dir).map_err(|error| format!("{error}; set model.checkpoint"))?;
+    let dir = config.checkpoint().map_err(|error| error.to_string())?;
+    let found = Description::read(&dir).map_err(|error| format!("{error}; set model.checkpoint"))?;
     Ok(format!("{}: {} parameters in {}", dir.display(), found.parameters(), found.dtypes.join(", ")))
 }
 
 fn confidence(config: &Config) -> Result<String, String> {
     let schema = MetadataSchema::load(&config.model.schema).map_err(|error| error.to_string())?;
-    let calibration = Calibration::load(&config.model.checkpoint, &schema).map_err(|error| error.to_string())?;
+    let dir = config.checkpoint().map_err(|error| error.to_string())?;
+    let calibration = Calibration::load(&dir, &schema).map_err(|error| error.to_string())?;
     Ok(match calibration {
         Some(calibration) => format!("calibrated on {} labels", calibration.overall().labels),
         None => "an uncalibrated score: `tidemark model calibrate` makes it a probability".into(),

@@ -34,11 +34,11 @@ pub(super) struct MeasureModel {
 impl MeasureModel {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let mut config = Config::load(common.config.as_deref())?;
-        config.model.checkpoint = self.dir;
+        config.model.checkpoint = Some(self.dir);
         let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
         let mut evidence = Evidence::new(Arc::clone(&schema));
         let labels = labels::read(&self.labels, &evidence, &common.data).await?;
-        let options = config.local_model(Arc::clone(&schema));
+        let options = config.local_model(Arc::clone(&schema))?;
         let model = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
         let mut answered: Vec<Answered> = Vec::new();
         let judge = |answer: Option<&Annotation>, label: Metadata| {

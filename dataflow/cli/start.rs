@@ -43,11 +43,11 @@ pub(super) async fn existing_store(data: &Path) -> anyhow::Result<Store> {
 
 /// Loads the checkpoint, and takes the paid model where there is a key for it.
 pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
-    let dir = &config.model.checkpoint;
+    let dir = config.checkpoint()?;
     if !dir.is_dir() {
         bail!("model.checkpoint is {}, which is no folder: set it to a Qwen2-Audio checkpoint", dir.display());
     }
-    let description = Description::read(dir)?;
+    let description = Description::read(&dir)?;
     if description.parameters() < FEWEST_PARAMETERS {
         tracing::warn!(
             checkpoint = %dir.display(), parameters = description.parameters(),
@@ -62,7 +62,7 @@ pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
         }
         _ => None,
     };
-    let options = config.local_model(schema);
+    let options = config.local_model(schema)?;
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
     Ok(Models { primary: Arc::new(primary), fallback })
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A Qwen2-Audio checkpoint in the hub's layout.
-    pub checkpoint: PathBuf,
+    /// A Qwen2-Audio checkpoint in the hub's layout; without one, `nano`, which is in the program.
+    pub checkpoint: Option<PathBuf>,
     /// `music-basic`, `music`, or a JSON Schema file.
     pub schema: String,
     /// What the model is asked.
@@ -29,7 +29,7 @@ pub struct ModelConfig {
     /// The most memory for keys and values, in MiB; without it, what `max_batch` of the longest clips and answers need, but
     /// at most half of the memory that is free.
     pub kv_memory_mb: Option<NonZeroUsize>,
-    /// Of longer audio, at most this many clips of 30 s, spread evenly, are described.
+    /// Of longer audio, at most this many clips as long as the model hears, spread evenly, are described.
     pub max_segments: NonZeroUsize,
     /// Longer audio is dead-lettered.
     pub longest_audio_s: u64,
@@ -41,7 +41,7 @@ const MAX_SEGMENTS: NonZeroUsize = NonZeroUsize::new(4).expect("more than 0");
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
-            checkpoint: "tests/fixtures/qwen2_audio/tiny-a".into(),
+            checkpoint: None,
             schema: "music-basic".into(),
             prompt: "Describe this audio as JSON.".into(),
             threshold: 0.80,

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod grammar;
 pub mod local;
 pub mod measure;
+pub mod nano;
 pub mod openai;
 pub mod queue;
 pub mod qwen2_audio;

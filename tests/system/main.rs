@@ -9,3 +9,4 @@ mod fallback;
 mod harness;
 #[path = "../../models/tests/openai/llmock.rs"]
 mod llmock;
+mod nano;
