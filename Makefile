@@ -1,7 +1,7 @@
 # `make` lists the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate test-crash build clips dataset transformers
+.PHONY: help demo test test-services check simulate test-crash services-up services-down build clips dataset transformers
 
 # Fetches libtorch for the CPU once, outside the repository; LIBTORCH in the environment wins.
 cargo = export LIBTORCH; LIBTORCH=$$(deploy/setup/libtorch.sh) && cargo
@@ -16,6 +16,9 @@ demo: ## Run the main job on the clips in demo/clips, and show what became of th
 test: ## Run all tests
 	@$(cargo) test --workspace --no-fail-fast
 
+test-services: ## Run the tests that need real services; installs Postgres where it is missing and may be (as root, by apt)
+	@$(cargo) test --workspace --no-fail-fast --test postgres --test services
+
 check: ## Format, lints, and the crates that each crate may use
 	@cargo fmt --all --check
 	@$(cargo) clippy --workspace --all-targets -- --deny warnings
@@ -26,6 +29,13 @@ simulate: ## Run the process graph in the simulator: SEEDS=20000, or SEED=17 to 
 
 test-crash: ## Kill a serving process 20 times and more among 300 uploads, and count what is left
 	@export CRASHES=20 UPLOADS=300; $(cargo) test --test system -- --nocapture crash
+
+services = $${TMPDIR:-/tmp}/tidemark-services-$$(id -u)
+services-up: ## Start a Postgres of your own, and show its address for store.url
+	@deploy/setup/postgres.sh up $(services)/postgres | sed -n 1p
+
+services-down: ## Stop it, and delete what it holds
+	@deploy/setup/postgres.sh down $(services)/postgres
 
 build: ## Build the release binary, target/release/tidemark
 	@$(cargo) build --release --bin tidemark

@@ -18,7 +18,7 @@ use crate::process::Rules;
 
 pub use sections::{
     ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig, ParquetConfig,
-    RetryConfig, SpoolConfig, UnitChoice,
+    RetryConfig, SpoolConfig, StoreConfig, UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -39,6 +39,8 @@ pub struct Config {
     pub fallback: OpenAiOptions,
     /// What happens to an upload that failed.
     pub retry: RetryConfig,
+    /// Where outcomes and the embedded queue are.
+    pub store: StoreConfig,
     /// The embedded queue.
     pub spool: SpoolConfig,
     /// Files of outcomes.
@@ -56,6 +58,7 @@ impl Default for Config {
             experiment: ExperimentConfig::default(),
             fallback: OpenAiOptions::default(),
             retry: RetryConfig::default(),
+            store: StoreConfig::default(),
             spool: SpoolConfig::default(),
             parquet: ParquetConfig::default(),
             http: HttpConfig::default(),
@@ -99,8 +102,9 @@ impl Config {
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let mut config: Self = toml::from_str(text).map_err(|error| at_its_key(text, &error))?;
         config.check()?;
+        config.store.url = config.store.url.map(|url| url.within(folder));
         config.model.checkpoint = config.model.checkpoint.map(|checkpoint| folder.join(checkpoint));
         if config.model.schema.ends_with(".json") {
             config.model.schema = folder.join(&config.model.schema).to_string_lossy().into_owned();
@@ -208,12 +212,22 @@ impl Config {
     }
 }
 
+/// The error with its line and key, and without the value, which may hold a password.
+fn at_its_key(text: &str, error: &toml::de::Error) -> String {
+    let begin = error.span().map_or(0, |span| span.start);
+    let before = text.get(..begin).unwrap_or_default();
+    let line = text.lines().nth(before.matches('\n').count()).unwrap_or_default();
+    let key = line.split_once('=').map_or("", |(key, _)| key).trim();
+    let number = before.matches('\n').count() + 1;
+    format!("line {number}, {key}: {}", error.message()).replace(", :", ":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::sections::{HIGH, LOW};
     use super::*;
 
-    /// The file that a newcomer edits. The one key without a default is commented out in it.
+    /// The file that a newcomer edits. Keys without a default are commented out in it.
     const COMMENTED: &str = include_str!("../tidemark.toml");
 
     #[test]
@@ -241,6 +255,7 @@ mod tests {
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
             ("[http]\nlisten = \"9464\"", "listen"),
+            ("[store]\nurl = \"mysql://t@db/t\"", "url"),
         ] {
             let error = Config::parse(text, Path::new("")).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");
@@ -256,9 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_the_file_is_never_shown() {
+        for wrong in [
+            "url = \"postgres://t:hidden@db:port/t\"",
+            "url = \"postgres://t:hidden@db/t?sslmod=require\"",
+            "url = postgres://t:hidden@db/t",
+            "uri = \"postgres://t:hidden@db/t\"",
+        ] {
+            let error = Config::parse(&format!("[store]\n{wrong}"), Path::new("")).expect_err(wrong);
+            assert!(error.contains("line 2, ur") && !error.contains("hidden"), "{wrong}: {error}");
+        }
+        let config = Config::parse("[store]\nurl = \"postgres://t:hidden@db/t\"", Path::new("")).expect("valid");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("postgres://t@db:5432/t") && !shown.contains("hidden"), "{shown}");
+    }
+
+    #[test]
     fn paths_in_a_file_are_relative_to_it() {
-        let config = Config::parse("[model]\ncheckpoint = \"nano\"\nschema = \"s.json\"", Path::new("/etc/tidemark"));
-        let config = config.expect("valid");
+        let text = "[model]\ncheckpoint = \"nano\"\nschema = \"s.json\"\n[store]\nurl = \"sqlite://s.db\"";
+        let config = Config::parse(text, Path::new("/etc/tidemark")).expect("valid");
+        assert_eq!(config.store.url, Some("/etc/tidemark/s.db".parse().expect("a path")));
         assert_eq!(config.model.checkpoint, Some("/etc/tidemark/nano".into()));
         assert_eq!(config.model.schema, "/etc/tidemark/s.json");
     }

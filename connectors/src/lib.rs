@@ -1,6 +1,7 @@
 //! Doors to outside systems, one a file.
 //!
-//! - [`store`]: admissions, outcomes, dead letters and the spool, in one SQLite file. The only commit point.
+//! - [`store`]: admissions, outcomes, dead letters and the spool, in an SQLite file or a Postgres database. The only commit
+//!   point.
 //! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory.
 //! - [`objects`]: where audio lies.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.

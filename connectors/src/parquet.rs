@@ -67,7 +67,9 @@ pub struct ParquetExport {
 }
 
 impl ParquetExport {
-    /// An export into `FOLDER/outcomes`, which is created where it is not there. A store has one such folder.
+    /// An export into `FOLDER/outcomes`, which is created where it is not there. Workers of one store take turns. Where
+    /// they have folders of their own, a batch is in one of them, unless its worker died while it wrote: then whoever goes
+    /// on writes all of it again, to the same names.
     pub fn new(store: Store, folder: &Path) -> Self {
         let folder = folder.join("outcomes");
         Self { store, folder, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
@@ -87,6 +89,7 @@ impl ParquetExport {
     /// `reached` is called at each point where a process may have died: an error ends the export there, with nothing
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
+        let _turn = runtime.block_on(self.store.claim_export())?;
         fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
         let _lock = lock(&self.folder)?;
         let mut exported = Exported::default();

@@ -68,7 +68,7 @@ impl Calibrate {
         let mut config = Config::load(common.config.as_deref())?;
         config.model.checkpoint = Some(self.dir.clone());
         let mut evidence = Evidence::new(Arc::new(MetadataSchema::load(&config.model.schema)?));
-        let labels = labels::read(&self.labels, &evidence, &common.data).await?;
+        let labels = labels::read(&self.labels, &evidence, &config, &common.data).await?;
         let options = config.local_model(Arc::clone(evidence.schema()))?;
         let model = tokio::task::spawn_blocking(move || LocalModel::start_raw(options, Arc::new(now))).await??;
         let judge = |answer: Option<&Annotation>, label: Metadata| {

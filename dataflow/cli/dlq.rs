@@ -50,7 +50,7 @@ pub(super) enum Dlq {
 
 impl Dlq {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
-        let store = start::existing_store(&common.data).await?;
+        let store = start::existing_store(common).await?;
         match self {
             Self::List { limit } => list(&store.dead_letters(limit).await?, common.json)?,
             Self::Show { id } => {

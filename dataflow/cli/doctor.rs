@@ -1,6 +1,6 @@
 //! `tidemark doctor`: says what is wrong with a set-up, and how to mend it.
 
-use connectors::store::Store;
+use connectors::store::{Store, StoreUrl};
 use models::calibration::Calibration;
 use models::qwen2_audio::Description;
 use models::schema::MetadataSchema;
@@ -8,7 +8,7 @@ use serde_json::json;
 use tidemark::config::{Config, DeviceChoice};
 use tokio::net::TcpListener;
 
-use super::{Common, Exit, show};
+use super::{Common, Exit, show, start};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  tidemark doctor --config /etc/tidemark.toml --data /var/lib/tidemark")]
@@ -27,8 +27,8 @@ impl Doctor {
         let file =
             common.config.as_ref().map_or("./tidemark.toml, or the defaults".into(), |it| it.display().to_string());
         checks.push(Check { what: "configuration", found: config.as_ref().map(|_| file).map_err(ToString::to_string) });
-        checks.push(Check { what: "store", found: store(common).await });
         if let Ok(config) = config {
+            checks.push(Check { what: "store", found: store(&config, common).await });
             checks.push(Check { what: "checkpoint", found: checkpoint(&config) });
             let schema = MetadataSchema::load(&config.model.schema);
             let fields = schema.map(|it| it.fields().collect::<Vec<_>>().join(", ")).map_err(|it| it.to_string());
@@ -43,16 +43,18 @@ impl Doctor {
     }
 }
 
-async fn store(common: &Common) -> Result<String, String> {
-    let path = common.data.join("tidemark.db");
-    if !path.exists() {
-        return Ok(format!("{} will be made by the first command that needs it", path.display()));
+async fn store(config: &Config, common: &Common) -> Result<String, String> {
+    let url = start::store_url(config, &common.data);
+    if let StoreUrl::Sqlite(path) = &url
+        && !path.exists()
+    {
+        return Ok(format!("{url} will be made by the first command that needs it"));
     }
-    let store = Store::open(&path).await.map_err(|error| error.to_string())?;
+    let store = Store::open(&url).await.map_err(|error| error.to_string())?;
     let tally = store.tally().await.map_err(|error| error.to_string())?;
     let outcomes: u64 = tally.iter().map(|(_, _, count)| count).sum();
     store.close().await;
-    Ok(format!("{}: {outcomes} outcomes", path.display()))
+    Ok(format!("{url}: {outcomes} outcomes"))
 }
 
 fn checkpoint(config: &Config) -> Result<String, String> {

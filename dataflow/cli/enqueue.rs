@@ -61,7 +61,7 @@ impl Enqueue {
             .iter()
             .map(|(_, payload)| Upload::from_event(payload).map_or_else(|bad| bad.upload_id, |it| it.upload_id))
             .collect();
-        let store = start::store(&common.data).await?;
+        let store = start::store(&config, &common.data).await?;
         store.enqueue(&messages, now()).await?;
         store.close().await;
         print(&ids, common.json)?;

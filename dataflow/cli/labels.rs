@@ -31,8 +31,13 @@ pub(super) struct Labelled {
     label: Metadata,
 }
 
-/// Reads labels; where one names an upload, the store in `data` says where its audio is.
-pub(super) async fn read(path: &Path, evidence: &Evidence, data: &Path) -> anyhow::Result<Vec<Labelled>> {
+/// Reads labels; where one names an upload, the store says where its audio is.
+pub(super) async fn read(
+    path: &Path,
+    evidence: &Evidence,
+    config: &Config,
+    data: &Path,
+) -> anyhow::Result<Vec<Labelled>> {
     let file = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
     let (folder, mut store, mut labelled) = (path.parent().unwrap_or(Path::new("")), None, Vec::new());
@@ -43,7 +48,7 @@ pub(super) async fn read(path: &Path, evidence: &Evidence, data: &Path) -> anyho
             (Some(audio), None) => folder.join(audio),
             (None, Some(id)) => {
                 if store.is_none() {
-                    store = Some(start::store(data).await?);
+                    store = Some(start::store(config, data).await?);
                 }
                 audio_of(&id, store.as_ref().expect("it was opened above")).await.with_context(place)?
             }

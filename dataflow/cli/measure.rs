@@ -37,7 +37,7 @@ impl MeasureModel {
         config.model.checkpoint = Some(self.dir);
         let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
         let mut evidence = Evidence::new(Arc::clone(&schema));
-        let labels = labels::read(&self.labels, &evidence, &common.data).await?;
+        let labels = labels::read(&self.labels, &evidence, &config, &common.data).await?;
         let options = config.local_model(Arc::clone(&schema))?;
         let model = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
         let mut answered: Vec<Answered> = Vec::new();

@@ -20,7 +20,7 @@ pub(super) struct Outcomes {
 
 impl Outcomes {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
-        let store = start::existing_store(&common.data).await?;
+        let store = start::existing_store(common).await?;
         let outcomes = if self.ids.is_empty() {
             store.newest_outcomes(self.limit).await?
         } else {

@@ -37,7 +37,7 @@ impl Process {
         let events =
             uploads.iter().map(|upload| serde_json::to_vec(upload).map(Arc::from)).collect::<Result<_, _>>()?;
 
-        let store = start::store(&common.data).await?;
+        let store = start::store(&config, &common.data).await?;
         let models = start::models(&config).await?;
         let source = Arc::new(Listed::new(events));
         let mut worker =

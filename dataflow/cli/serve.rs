@@ -42,7 +42,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
         let config = Config::load(common.config.as_deref())?;
-        let store = start::store(&common.data).await?;
+        let store = start::store(&config, &common.data).await?;
         let _claim = store.claim().await?;
         let models = start::models(&config).await?;
         let source: Arc<dyn Source> = Arc::new(Spool::new(store.clone(), config.spool.lease_ms, now));
@@ -64,7 +64,7 @@ impl Serve {
         Gateway { metrics: Arc::clone(&parts.metrics), readiness }.start(listener);
         let fallback =
             if models.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
-        tracing::info!(model = parts.primary.model(), fallback, %address, data = %common.data.display(), "serving");
+        tracing::info!(model = parts.primary.model(), fallback, %address, store = %store.url(), "serving");
 
         watch_backlog(Arc::clone(&source), Arc::clone(&parts.metrics));
         let export = ParquetExport::new(store.clone(), &common.data);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use connectors::source::Source;
-use connectors::store::Store;
+use connectors::store::{Store, StoreUrl};
 use models::Annotator;
 use models::local::LocalModel;
 use models::openai::{OpenAi, SecretString, Time};
@@ -17,6 +17,8 @@ use tidemark::health::Health;
 use tidemark::metrics::Metrics;
 use tidemark::worker::Parts;
 
+use super::Common;
+
 /// Below this a network has no room for what music is; a random one of the test data has 0.4 million.
 const FEWEST_PARAMETERS: u64 = 1_000_000;
 
@@ -26,19 +28,27 @@ pub(super) struct Models {
     pub(super) fallback: Option<Arc<OpenAi>>,
 }
 
-/// Opens the store in `data`, which is made where it is missing.
-pub(super) async fn store(data: &Path) -> anyhow::Result<Store> {
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
-    Ok(Store::open(&data.join("tidemark.db")).await?)
+/// Where the store is.
+pub(super) fn store_url(config: &Config, data: &Path) -> StoreUrl {
+    config.store.url.clone().unwrap_or_else(|| StoreUrl::Sqlite(data.join("tidemark.db")))
 }
 
-/// Opens the store in `data`, which must be there: whoever looks for outcomes in the wrong folder should hear of it.
-pub(super) async fn existing_store(data: &Path) -> anyhow::Result<Store> {
-    let path = data.join("tidemark.db");
-    if !path.exists() {
-        bail!("there is no store at {}: name its folder with --data, or enqueue something first", path.display());
+/// Opens the store, which is made where it is missing, and so is the folder `data`.
+pub(super) async fn store(config: &Config, data: &Path) -> anyhow::Result<Store> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    Ok(Store::open(store_url(config, data)).await?)
+}
+
+/// Opens the store, which must be there: whoever looks for outcomes in the wrong folder should hear of it.
+pub(super) async fn existing_store(common: &Common) -> anyhow::Result<Store> {
+    let config = Config::load(common.config.as_deref())?;
+    let url = store_url(&config, &common.data);
+    if let StoreUrl::Sqlite(path) = &url
+        && !path.exists()
+    {
+        bail!("there is no store at {url}: name its folder with --data, or enqueue something first");
     }
-    Ok(Store::open(&path).await?)
+    Ok(Store::open(url).await?)
 }
 
 /// Loads the checkpoint, and takes the paid model where there is a key for it.

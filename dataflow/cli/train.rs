@@ -94,7 +94,7 @@ impl Train {
             return Ok(path);
         }
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let store = start::existing_store(&common.data).await?;
+        let store = start::existing_store(common).await?;
         let Distilled { taken, without_consent, unusable } = distil(&store, schema, &path).await?;
         store.close().await;
         show::line(&format!(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use connectors::store::StoreUrl;
 use models::local::Dtype;
 use records::{Mode, Tier};
 use serde::{Deserialize, Deserializer};
@@ -183,6 +184,14 @@ impl Default for RetryConfig {
     fn default() -> Self {
         Self { max_attempts: 3, base_ms: 1_000, max_ms: 60_000 }
     }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// A file, or a database on a Postgres server; without it, `tidemark.db` in the data folder.
+    pub url: Option<StoreUrl>,
 }
 
 /// `[spool]`

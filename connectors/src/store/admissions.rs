@@ -1,19 +1,21 @@
 //! Admissions: when an upload first arrived, and which version of its outcome is due.
 
 use records::{Admitted, Lane, UploadId, UtcMicros};
-use sqlx::Row;
 
-use super::rows::{micros, moment};
-use super::{Store, StoreError, finish, list};
+use super::database::list;
+use super::rows::moment;
+use super::{Store, StoreError};
 
+/// In one order, so that two that wait for each other's uploads cannot be.
 const ADMIT: &str = "INSERT INTO admissions (upload_id, lane, arrived_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true
-    ON CONFLICT (upload_id) DO NOTHING";
+    SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT) FROM json_each($1) WHERE true
+    [ORDER BY value ->> 0, key] ON CONFLICT (upload_id) DO NOTHING";
 
 const KNOWN: &str = "SELECT a.arrived_at, a.version, o.seq IS NOT NULL AS finished
-    FROM json_each(?1) AS asked
-    CROSS JOIN admissions AS a ON a.upload_id = asked.value ->> 0
+    FROM json_each($1) AS asked
+    CROSS JOIN admissions AS a
     LEFT JOIN outcomes AS o ON o.upload_id = a.upload_id AND o.version = a.version
+    WHERE a.upload_id = asked.value ->> 0
     ORDER BY asked.key";
 
 impl Store {
@@ -23,18 +25,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. Admitting again gives the same answers.
     pub async fn admit(&self, uploads: &[(UploadId, Lane, UtcMicros)]) -> Result<Vec<Admitted>, StoreError> {
-        let asked = list(uploads.iter().map(|(id, lane, at)| (id, lane.as_str(), micros(*at))));
-        let mut transaction = self.begin().await?;
-        sqlx::query(ADMIT).bind(&asked).execute(&mut *transaction).await?;
-        let rows = sqlx::query(KNOWN).bind(&asked).fetch_all(&mut *transaction).await?;
-        finish(transaction).await?;
+        let asked = [list(uploads.iter().map(|(id, lane, at)| (id, lane.as_str(), at.0)))];
+        let mut transaction = self.database.begin().await?;
+        transaction.execute(ADMIT, &asked).await?;
+        let rows = transaction.fetch(KNOWN, &asked).await?;
+        transaction.commit().await?;
         assert_eq!(rows.len(), uploads.len(), "every upload is admitted, and once");
-        let known = rows.iter().map(|row| match row.try_get("finished")? {
+        let known = rows.iter().map(|row| match row.get("finished")? {
             true => Ok(Admitted::Finished),
-            false => Ok(Admitted::Open {
-                arrived_at: moment("arrived_at", row.try_get("arrived_at")?)?,
-                version: row.try_get("version")?,
-            }),
+            false => Ok(Admitted::Open { arrived_at: moment(row, "arrived_at")?, version: row.unsigned("version")? }),
         });
         known.collect()
     }

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use records::{Attempt, Outcome, Status, UploadId, UtcMicros};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
-use super::rows::{micros, moment, outcome, parse};
-use super::{Store, StoreError, finish, list};
+use super::database::{Row, Transaction, Value, list};
+use super::rows::{moment, outcome, parse};
+use super::{Store, StoreError};
 
 /// An upload that ended without metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,28 +39,36 @@ pub enum Redriven {
 }
 
 const STATE: &str = "SELECT a.version, o.status, d.seq AS kept
-    FROM json_each(?1) AS asked
-    LEFT JOIN admissions AS a ON a.upload_id = asked.value
+    FROM json_each($1) AS asked
+    LEFT JOIN admissions AS a ON a.upload_id = asked.value ->> 0
     LEFT JOIN outcomes AS o ON o.upload_id = a.upload_id AND o.version = a.version
     LEFT JOIN dead_letters AS d ON d.seq = o.seq
     ORDER BY asked.key";
 
 /// Back into the lane that it came from.
 const REQUEUE: &str = "INSERT INTO messages (lane, payload, enqueued_at)
-    SELECT a.lane, d.payload, ?2 FROM dead_letters AS d
+    SELECT a.lane, d.payload, $2 FROM dead_letters AS d
     JOIN outcomes AS o USING (seq) JOIN admissions AS a USING (upload_id)
-    WHERE d.seq IN (SELECT value FROM json_each(?1)) ORDER BY d.seq";
+    WHERE d.seq IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_each($1)) ORDER BY d.seq";
 
-const MARK: &str = "UPDATE dead_letters SET redriven_at = ?2 WHERE seq IN (SELECT value FROM json_each(?1))";
+const MARK: &str = "UPDATE dead_letters SET redriven_at = $2
+    WHERE seq IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_each($1))";
 
 const COUNT_UP: &str = "UPDATE admissions SET version = version + 1
-    WHERE upload_id IN (SELECT upload_id FROM outcomes WHERE seq IN (SELECT value FROM json_each(?1)))";
+    WHERE upload_id IN (SELECT upload_id FROM outcomes
+        WHERE seq IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_each($1)))";
 
 const PURGE: &str = "DELETE FROM dead_letters WHERE seq IN
-    (SELECT seq FROM outcomes WHERE upload_id IN (SELECT value FROM json_each(?1)))";
+    (SELECT seq FROM outcomes WHERE upload_id IN (SELECT value ->> 0 FROM json_each($1)))";
 
 const PURGE_BEFORE: &str = "DELETE FROM dead_letters WHERE seq IN
-    (SELECT seq FROM dead_letters CROSS JOIN outcomes USING (seq) WHERE completed_at < ?1)";
+    (SELECT d.seq FROM dead_letters AS d CROSS JOIN outcomes AS o WHERE o.seq = d.seq AND o.completed_at < $1)";
+
+const NEWEST: &str = "SELECT o.*, d.payload, d.redriven_at FROM dead_letters AS d JOIN outcomes AS o USING (seq)
+    WHERE d.redriven_at IS NULL ORDER BY d.seq DESC LIMIT $1";
+
+const LAST: &str = "SELECT o.*, d.payload, d.redriven_at FROM outcomes AS o JOIN dead_letters AS d USING (seq)
+    WHERE o.upload_id = $1 ORDER BY o.version DESC LIMIT 1";
 
 impl Store {
     /// The dead letters that wait for somebody to act, the newest first.
@@ -69,13 +76,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT o.*, d.payload, d.redriven_at FROM dead_letters AS d JOIN outcomes AS o USING (seq)
-             WHERE d.redriven_at IS NULL ORDER BY d.seq DESC LIMIT ?",
-        )
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = self.database.read(NEWEST, &[limit.into()]).await?;
         rows.iter().map(dead_letter).collect()
     }
 
@@ -84,15 +85,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn dead_letter(&self, id: &UploadId) -> Result<Option<(DeadLetter, Vec<(u32, Attempt)>)>, StoreError> {
-        let row = sqlx::query(
-            "SELECT o.*, d.payload, d.redriven_at FROM outcomes AS o JOIN dead_letters AS d USING (seq)
-             WHERE o.upload_id = ? ORDER BY o.version DESC LIMIT 1",
-        )
-        .bind(id.as_str())
-        .fetch_optional(&self.readers)
-        .await?;
-        match row {
-            Some(row) => Ok(Some((dead_letter(&row)?, self.attempts(id).await?))),
+        let rows = self.database.read(LAST, &[id.as_str().into()]).await?;
+        match rows.first() {
+            Some(row) => Ok(Some((dead_letter(row)?, self.attempts(id).await?))),
             None => Ok(None),
         }
     }
@@ -104,8 +99,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. Redriving again is safe.
     pub async fn redrive(&self, ids: &[UploadId], now: UtcMicros) -> Result<Vec<Redriven>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let states = sqlx::query(STATE).bind(list(ids)).fetch_all(&mut *transaction).await?;
+        let mut transaction = self.database.begin_in_turn().await?;
+        let states = transaction.fetch(STATE, &[list(ids.iter().map(|id| [id]))]).await?;
         let mut seqs = HashSet::new();
         let mut answers = Vec::with_capacity(ids.len());
         for state in &states {
@@ -118,7 +113,7 @@ impl Store {
         if !seqs.is_empty() {
             requeue(&mut transaction, &seqs, now).await?;
         }
-        finish(transaction).await?;
+        transaction.commit().await?;
         Ok(answers)
     }
 
@@ -128,7 +123,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn purge(&self, ids: &[UploadId]) -> Result<u64, StoreError> {
-        self.write_one(sqlx::query(PURGE).bind(list(ids))).await
+        self.purge_by(PURGE, list(ids.iter().map(|id| [id]))).await
     }
 
     /// Deletes the dead letters from before a moment, as [`Self::purge`] does.
@@ -136,36 +131,47 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn purge_before(&self, moment: UtcMicros) -> Result<u64, StoreError> {
-        self.write_one(sqlx::query(PURGE_BEFORE).bind(micros(moment))).await
+        self.purge_by(PURGE_BEFORE, moment.0.into()).await
+    }
+
+    /// Never while a redrive is under way, which has to find what it saw.
+    async fn purge_by(&self, statement: &str, value: Value<'_>) -> Result<u64, StoreError> {
+        let mut transaction = self.database.begin_in_turn().await?;
+        let purged = transaction.execute(statement, &[value]).await?;
+        transaction.commit().await?;
+        Ok(purged)
     }
 }
 
 /// The dead letter to redrive and the version to come, or why there is none.
-fn redrivable(state: &SqliteRow) -> Result<Result<(i64, u32), Redriven>, StoreError> {
-    let Some(version) = state.try_get::<Option<u32>, _>("version")? else { return Ok(Err(Redriven::Unknown)) };
-    let Some(status) = state.try_get::<Option<&str>, _>("status")? else {
+fn redrivable(state: &Row) -> Result<Result<(i64, u32), Redriven>, StoreError> {
+    if state.get::<Option<i64>>("version")?.is_none() {
+        return Ok(Err(Redriven::Unknown));
+    }
+    let version: u32 = state.unsigned("version")?;
+    let Some(status) = state.get::<Option<&str>>("status")? else {
         return Ok(Err(if version > 1 { Redriven::AlreadyRequeued } else { Redriven::NotDeadLettered }));
     };
-    Ok(match (parse("status", status)?, state.try_get("kept")?) {
+    Ok(match (parse("status", status)?, state.get("kept")?) {
         (Status::Completed, _) => Err(Redriven::NotDeadLettered),
         (Status::DeadLettered, None) => Err(Redriven::Purged),
         (Status::DeadLettered, Some(seq)) => Ok((seq, version + 1)),
     })
 }
 
-async fn requeue(connection: &mut SqliteConnection, seqs: &HashSet<i64>, now: UtcMicros) -> Result<(), StoreError> {
-    for step in [REQUEUE, MARK, COUNT_UP] {
-        let done = sqlx::query(step).bind(list(seqs)).bind(micros(now)).execute(&mut *connection).await?;
-        assert_eq!(done.rows_affected(), seqs.len() as u64, "a redrive touches each dead letter once: {step}");
+async fn requeue(transaction: &mut Transaction, seqs: &HashSet<i64>, now: UtcMicros) -> Result<(), StoreError> {
+    let values = [list(seqs.iter().map(|seq| [seq])), now.0.into()];
+    for (step, values) in [(REQUEUE, &values[..]), (MARK, &values), (COUNT_UP, &values[..1])] {
+        let done = transaction.execute(step, values).await?;
+        assert_eq!(done, seqs.len() as u64, "a redrive touches each dead letter once: {step}");
     }
     Ok(())
 }
 
-fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
-    let redriven_at: Option<i64> = row.try_get("redriven_at")?;
+fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
     Ok(DeadLetter {
         outcome: outcome(row)?,
-        payload: row.try_get::<&[u8], _>("payload")?.into(),
-        redriven_at: redriven_at.map(|at| moment("redriven_at", at)).transpose()?,
+        payload: row.get::<&[u8]>("payload")?.into(),
+        redriven_at: row.get::<Option<i64>>("redriven_at")?.map(|_| moment(row, "redriven_at")).transpose()?,
     })
 }

@@ -2,10 +2,10 @@
 //! last.
 
 use records::{Outcome, UtcMicros};
-use sqlx::Row;
 
-use super::rows::{micros, outcome, unsigned};
-use super::{Store, StoreError, finish};
+use super::database::Row;
+use super::rows::{outcome, unsigned};
+use super::{Store, StoreError};
 
 /// A range of the log of outcomes that is exported as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,50 +19,56 @@ pub(crate) struct Batch {
 /// Microseconds of a day.
 const DAY: u64 = 86_400_000_000;
 
+const LAST: &str = "SELECT first_seq, last_seq, done_at FROM exports ORDER BY first_seq DESC LIMIT 1";
+
 const NEXT: &str = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM
-    (SELECT seq FROM outcomes WHERE seq > ?1 ORDER BY seq LIMIT ?2)";
+    (SELECT seq FROM outcomes WHERE seq > $1 ORDER BY seq LIMIT $2) AS next";
+
+const BEGIN: &str = "INSERT INTO exports (first_seq, last_seq, begun_at) VALUES ($1, $2, $3)";
+
+const END: &str = "UPDATE exports SET done_at = $2 WHERE first_seq = $1";
+
+const DAYS: &str = "SELECT DISTINCT arrived_at / $3 AS day FROM outcomes WHERE seq BETWEEN $1 AND $2 ORDER BY day";
+
+const OF_DAY: &str =
+    "SELECT * FROM outcomes WHERE seq BETWEEN $1 AND $2 AND arrived_at / $3 = $4 ORDER BY seq LIMIT $5";
 
 impl Store {
     /// The batch to export: the one that was begun and not ended, else the next up to `rows` outcomes, which are then
-    /// begun. `None` where all is exported.
+    /// begun. `None` where all is exported. Whoever asks holds [`Store::claim_export`].
     pub(crate) async fn begin_export(&self, rows: u32, now: UtcMicros) -> Result<Option<Batch>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let last = sqlx::query("SELECT first_seq, last_seq, done_at FROM exports ORDER BY first_seq DESC LIMIT 1")
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let exported = match &last {
-            Some(row) if row.try_get::<Option<i64>, _>("done_at")?.is_none() => return batch(row),
-            Some(row) => row.try_get("last_seq")?,
-            None => 0_i64,
+        let mut transaction = self.database.begin_in_turn().await?;
+        let last = transaction.fetch(LAST, &[]).await?;
+        let (exported, unfinished) = match last.first() {
+            Some(row) if row.get::<Option<i64>>("done_at")?.is_none() => (0, batch(row)?),
+            Some(row) => (row.get::<i64>("last_seq")?, None),
+            None => (0, None),
         };
-        let next = sqlx::query(NEXT).bind(exported).bind(rows).fetch_one(&mut *transaction).await?;
-        let Some(batch) = batch(&next)? else { return Ok(None) };
-        sqlx::query("INSERT INTO exports (first_seq, last_seq, begun_at) VALUES (?, ?, ?)")
-            .bind(batch.first_seq as i64)
-            .bind(batch.last_seq as i64)
-            .bind(micros(now))
-            .execute(&mut *transaction)
-            .await?;
-        finish(transaction).await?;
-        Ok(Some(batch))
+        let begun = match unfinished {
+            Some(batch) => Some(batch),
+            None => {
+                let next = transaction.fetch(NEXT, &[exported.into(), rows.into()]).await?;
+                let next = next.first().map(batch).transpose()?.flatten();
+                if let Some(Batch { first_seq, last_seq }) = next {
+                    transaction.execute(BEGIN, &[first_seq.into(), last_seq.into(), now.0.into()]).await?;
+                }
+                next
+            }
+        };
+        transaction.commit().await?;
+        Ok(begun)
     }
 
     /// Ends a batch: its files are durable.
     pub(crate) async fn end_export(&self, batch: Batch, now: UtcMicros) -> Result<(), StoreError> {
-        let end = sqlx::query("UPDATE exports SET done_at = ?2 WHERE first_seq = ?1");
-        self.write_one(end.bind(batch.first_seq as i64).bind(micros(now))).await.map(drop)
+        self.write_one(END, &[batch.first_seq.into(), now.0.into()]).await.map(drop)
     }
 
     /// The first moments of the UTC days on which the batch's uploads arrived, in order.
     pub(crate) async fn days_of(&self, batch: Batch) -> Result<Vec<UtcMicros>, StoreError> {
-        let days: Vec<i64> =
-            sqlx::query_scalar("SELECT DISTINCT arrived_at / ?3 FROM outcomes WHERE seq BETWEEN ?1 AND ?2 ORDER BY 1")
-                .bind(batch.first_seq as i64)
-                .bind(batch.last_seq as i64)
-                .bind(DAY as i64)
-                .fetch_all(&self.readers)
-                .await?;
-        days.into_iter().map(|day| Ok(UtcMicros(unsigned("arrived_at", day)? * DAY))).collect()
+        let values = [batch.first_seq.into(), batch.last_seq.into(), DAY.into()];
+        let days = self.database.read(DAYS, &values).await?;
+        days.iter().map(|row| Ok(UtcMicros(row.unsigned::<u64>("day")? * DAY))).collect()
     }
 
     /// Up to `limit` of the batch's outcomes that arrived on a day, from a place in the log on, with their places.
@@ -72,22 +78,15 @@ impl Store {
         day: UtcMicros,
         limit: u32,
     ) -> Result<Vec<(u64, Outcome)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM outcomes WHERE seq BETWEEN ?1 AND ?2 AND arrived_at / ?3 = ?4 ORDER BY seq LIMIT ?5",
-        )
-        .bind(batch.first_seq as i64)
-        .bind(batch.last_seq as i64)
-        .bind(DAY as i64)
-        .bind((day.0 / DAY) as i64)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(|row| Ok((unsigned("seq", row.try_get("seq")?)?, outcome(row)?))).collect()
+        let (first, last) = (batch.first_seq.into(), batch.last_seq.into());
+        let values = [first, last, DAY.into(), (day.0 / DAY).into(), limit.into()];
+        let rows = self.database.read(OF_DAY, &values).await?;
+        rows.iter().map(|row| Ok((row.unsigned("seq")?, outcome(row)?))).collect()
     }
 }
 
-fn batch(row: &sqlx::sqlite::SqliteRow) -> Result<Option<Batch>, StoreError> {
-    let ends = (row.try_get::<Option<i64>, _>("first_seq")?, row.try_get::<Option<i64>, _>("last_seq")?);
+fn batch(row: &Row) -> Result<Option<Batch>, StoreError> {
+    let ends = (row.get::<Option<i64>>("first_seq")?, row.get::<Option<i64>>("last_seq")?);
     let (Some(first), Some(last)) = ends else { return Ok(None) };
     Ok(Some(Batch { first_seq: unsigned("first_seq", first)?, last_seq: unsigned("last_seq", last)? }))
 }

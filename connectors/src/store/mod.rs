@@ -1,4 +1,5 @@
-//! The store: one SQLite file that survives kill -9 and power loss, and the spool in it.
+//! The store: an SQLite file that survives kill -9 and power loss, or a Postgres database that many workers share; and the
+//! spool in it.
 //!
 //! An upload is admitted, worked on and committed:
 //!
@@ -11,76 +12,72 @@
 //! admitted once, and an outcome committed twice is written once.
 
 mod admissions;
+mod claim;
+mod database;
 mod dead_letters;
 mod error;
 mod exports;
-mod open;
 mod outcomes;
+mod postgres;
 mod rows;
 mod spool;
+mod sqlite;
+mod url;
 
-use std::path::{Path, PathBuf};
+use database::{Database, Value};
 
-use serde::Serialize;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
-
+pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;
 pub(crate) use exports::Batch;
-pub use open::Claim;
 pub use outcomes::Write;
 pub use spool::{Delivery, Lease, Pending};
+pub use url::StoreUrl;
 
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Store {
-    path: PathBuf,
-    /// One connection: SQLite has one writer at a time, and here writers wait in line for it.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    url: StoreUrl,
+    database: Database,
 }
 
 impl Store {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Opens a store and brings its schema up to date; makes a file where there is none. Processes may share a file on one
+    /// machine (a network file system will not do), and a Postgres database from anywhere.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], [`StoreError::NotADatabase`], [`StoreError::Foreign`], [`StoreError::Newer`]; then the
+    /// file or database is as it was.
+    pub async fn open(url: impl Into<StoreUrl>) -> Result<Self, StoreError> {
+        let url = url.into();
+        let database = match &url {
+            StoreUrl::Sqlite(path) => sqlite::open(path).await?,
+            StoreUrl::Postgres(text) => Database::Postgres(postgres::open(&url, text).await?),
+        };
+        Ok(Self { url, database })
     }
 
-    /// Begins a transaction that writes. It takes SQLite's write lock at once, so it never has to give up halfway.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// Where it is.
+    pub fn url(&self) -> &StoreUrl {
+        &self.url
+    }
+
+    /// Ends all connections; folds a file's write-ahead log into it.
+    pub async fn close(self) {
+        match self.database {
+            Database::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Database::Postgres(pool) => pool.close().await,
+        }
     }
 
     /// One statement as one transaction; how many rows it changed.
-    async fn write_one<'q>(&self, statement: Query<'q, Sqlite, SqliteArguments<'q>>) -> Result<u64, StoreError> {
-        let mut transaction = self.begin().await?;
-        let changed = statement.execute(&mut *transaction).await?.rows_affected();
-        finish(transaction).await?;
+    async fn write_one(&self, statement: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let changed = transaction.execute(statement, values).await?;
+        transaction.commit().await?;
         Ok(changed)
     }
 }
-
-/// Makes a transaction durable.
-async fn finish(transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
-    transaction.commit().await.map_err(StoreError::of_commit)
-}
-
-/// The largest id that `table` ever gave out. Ids follow it one by one, because the write lock is held.
-async fn last_id(connection: &mut SqliteConnection, table: &str) -> Result<u64, StoreError> {
-    let last: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = ?")
-        .bind(table)
-        .fetch_optional(connection)
-        .await?;
-    rows::unsigned("seq", last.unwrap_or(0))
-}
-
-/// A list as the JSON text that `json_each` takes apart: one parameter and one statement for any number of items.
-fn list(items: impl IntoIterator<Item = impl Serialize>) -> String {
-    let items: Vec<_> = items.into_iter().collect();
-    serde_json::to_string(&items).expect("names and numbers are JSON")
-}
-
-/// Rows of one multi-row insert. More gain nothing: the parameters dominate.
-const ROWS_PER_INSERT: usize = 64;

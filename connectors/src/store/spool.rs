@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use records::{Lane, UtcMicros};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row};
 
-use super::rows::{micros, moment, unsigned};
-use super::{ROWS_PER_INSERT, Store, StoreError, finish, last_id, list};
+use super::database::{Row, Value, list};
+use super::rows::{moment, unsigned};
+use super::{Store, StoreError};
 
 /// One delivery of a message, to be acknowledged, released or extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,30 +40,41 @@ pub struct Pending {
 }
 
 /// Gives the lane's messages back whose lease ran out.
-const EXPIRE: &str = "UPDATE messages SET leased_until = NULL WHERE lane = ?1 AND leased_until <= ?2";
+const EXPIRE: &str = "UPDATE messages SET leased_until = NULL WHERE id IN
+    (SELECT id FROM messages WHERE lane = $1 AND leased_until <= $2 [FOR UPDATE SKIP LOCKED])";
 
-const LEASE: &str = "UPDATE messages SET leased_until = ?3, deliveries = deliveries + 1
-    WHERE id IN (SELECT id FROM messages WHERE lane = ?1 AND leased_until IS NULL ORDER BY id LIMIT ?2)
+const LEASE: &str = "WITH ready AS MATERIALIZED
+    (SELECT id FROM messages WHERE lane = $1 AND leased_until IS NULL ORDER BY id LIMIT $2 [FOR UPDATE SKIP LOCKED])
+    UPDATE messages SET leased_until = $3, deliveries = deliveries + 1 WHERE id IN (SELECT id FROM ready)
     RETURNING id, deliveries, payload, enqueued_at";
 
-const EXTEND: &str = "UPDATE messages SET leased_until = ?2 FROM json_each(?1) AS held
-    WHERE messages.id = held.value ->> 0 AND deliveries = held.value ->> 1 AND leased_until IS NOT NULL";
+const EXTEND: &str = "WITH held AS MATERIALIZED
+    (SELECT m.id FROM json_each($1) AS lease CROSS JOIN messages AS m
+        WHERE m.id = CAST(lease.value ->> 0 AS BIGINT) AND m.deliveries = CAST(lease.value ->> 1 AS BIGINT)
+        AND m.leased_until IS NOT NULL [ORDER BY m.id FOR UPDATE OF m])
+    UPDATE messages SET leased_until = $2 WHERE id IN (SELECT id FROM held)";
 
-const RELEASE: &str = "UPDATE messages SET leased_until = NULL FROM json_each(?1) AS held
-    WHERE messages.id = held.value ->> 0 AND deliveries = held.value ->> 1";
+const RELEASE: &str = "WITH held AS MATERIALIZED
+    (SELECT m.id FROM json_each($1) AS lease CROSS JOIN messages AS m
+        WHERE m.id = CAST(lease.value ->> 0 AS BIGINT) AND m.deliveries = CAST(lease.value ->> 1 AS BIGINT)
+        [ORDER BY m.id FOR UPDATE OF m])
+    UPDATE messages SET leased_until = NULL WHERE id IN (SELECT id FROM held)";
 
-const ACKNOWLEDGE: &str = "DELETE FROM messages WHERE id IN (SELECT value ->> 0 FROM json_each(?1))";
+const ACKNOWLEDGE: &str = "WITH done AS MATERIALIZED
+    (SELECT m.id FROM json_each($1) AS lease CROSS JOIN messages AS m
+        WHERE m.id = CAST(lease.value ->> 0 AS BIGINT) [ORDER BY m.id FOR UPDATE OF m])
+    DELETE FROM messages WHERE id IN (SELECT id FROM done)";
 
 const PENDING: &str = "SELECT
-    (SELECT count(*) FROM messages WHERE lane = ?1 AND leased_until IS NULL) AS waiting,
-    (SELECT count(*) FROM messages WHERE lane = ?1 AND leased_until <= ?2) AS expired,
-    (SELECT count(*) FROM messages WHERE lane = ?1 AND leased_until > ?2) AS leased,
-    (SELECT enqueued_at FROM messages WHERE lane = ?1 AND leased_until IS NULL ORDER BY id LIMIT 1) AS oldest_waiting,
-    (SELECT min(enqueued_at) FROM messages WHERE lane = ?1 AND leased_until <= ?2) AS oldest_expired";
+    (SELECT count(*) FROM messages WHERE lane = $1 AND leased_until IS NULL) AS waiting,
+    (SELECT count(*) FROM messages WHERE lane = $1 AND leased_until <= $2) AS expired,
+    (SELECT count(*) FROM messages WHERE lane = $1 AND leased_until > $2) AS leased,
+    (SELECT enqueued_at FROM messages WHERE lane = $1 AND leased_until IS NULL ORDER BY id LIMIT 1) AS oldest_waiting,
+    (SELECT min(enqueued_at) FROM messages WHERE lane = $1 AND leased_until <= $2) AS oldest_expired";
 
 const IS_READY: &str = "SELECT
-    EXISTS (SELECT 1 FROM messages WHERE lane = ?1 AND leased_until IS NULL)
-    OR EXISTS (SELECT 1 FROM messages WHERE lane = ?1 AND leased_until <= ?2)";
+    EXISTS (SELECT 1 FROM messages WHERE lane = $1 AND leased_until IS NULL)
+    OR EXISTS (SELECT 1 FROM messages WHERE lane = $1 AND leased_until <= $2) AS ready";
 
 impl Store {
     /// Puts messages into their lanes, all or none, and gives their ids.
@@ -77,18 +87,16 @@ impl Store {
         messages: &[(Lane, P)],
         now: UtcMicros,
     ) -> Result<Vec<u64>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let first = last_id(&mut transaction, "messages").await? + 1;
-        let ids: Vec<u64> = (first..).take(messages.len()).collect();
-        let numbered: Vec<_> = ids.iter().zip(messages).collect();
-        for chunk in numbered.chunks(ROWS_PER_INSERT) {
-            let mut insert = QueryBuilder::new("INSERT INTO messages (id, lane, payload, enqueued_at) ");
-            insert.push_values(chunk, |mut row, (id, (lane, payload))| {
-                row.push_bind(**id as i64).push_bind(lane.as_str()).push_bind(payload.as_ref()).push_bind(micros(now));
-            });
-            insert.build().execute(&mut *transaction).await?;
-        }
-        finish(transaction).await?;
+        let mut transaction = self.database.begin().await?;
+        let ids = transaction.new_ids("messages", "id", messages.len()).await?;
+        let numbered = ids.iter().zip(messages);
+        let rows: Vec<Vec<Value<'_>>> = numbered
+            .map(|(id, (lane, payload))| {
+                vec![(*id).into(), lane.as_str().into(), payload.as_ref().into(), now.0.into()]
+            })
+            .collect();
+        transaction.insert("messages (id, lane, payload, enqueued_at)", &rows, "").await?;
+        transaction.commit().await?;
         Ok(ids)
     }
 
@@ -103,15 +111,10 @@ impl Store {
         until: UtcMicros,
         now: UtcMicros,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query(EXPIRE).bind(lane.as_str()).bind(micros(now)).execute(&mut *transaction).await?;
-        let rows = sqlx::query(LEASE)
-            .bind(lane.as_str())
-            .bind(i64::try_from(max).unwrap_or(i64::MAX))
-            .bind(micros(until))
-            .fetch_all(&mut *transaction)
-            .await?;
-        finish(transaction).await?;
+        let mut transaction = self.database.begin().await?;
+        transaction.execute(EXPIRE, &[lane.as_str().into(), now.0.into()]).await?;
+        let rows = transaction.fetch(LEASE, &[lane.as_str().into(), max.into(), until.0.into()]).await?;
+        transaction.commit().await?;
         let mut deliveries = rows.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
         // RETURNING promises no order.
         deliveries.sort_unstable_by_key(|delivery| delivery.lease.message);
@@ -124,8 +127,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn extend(&self, leases: &[Lease], until: UtcMicros) -> Result<u64, StoreError> {
-        let extend = sqlx::query(EXTEND).bind(pairs(leases)).bind(micros(until));
-        self.write_one(extend).await
+        self.write_one(EXTEND, &[pairs(leases), until.0.into()]).await
     }
 
     /// Removes messages whose upload has its outcome. A lease that ran out removes its message too, whoever has it by
@@ -135,7 +137,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn acknowledge(&self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.write_one(sqlx::query(ACKNOWLEDGE).bind(pairs(leases))).await.map(drop)
+        self.write_one(ACKNOWLEDGE, &[pairs(leases)]).await.map(drop)
     }
 
     /// Gives messages back at once. A lease that somebody else has by now stays his.
@@ -143,7 +145,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn release(&self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.write_one(sqlx::query(RELEASE).bind(pairs(leases))).await.map(drop)
+        self.write_one(RELEASE, &[pairs(leases)]).await.map(drop)
     }
 
     /// Whether a lease would give something out.
@@ -151,8 +153,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_ready(&self, lane: Lane, now: UtcMicros) -> Result<bool, StoreError> {
-        let is_ready = sqlx::query_scalar(IS_READY).bind(lane.as_str()).bind(micros(now));
-        Ok(is_ready.fetch_one(&self.readers).await?)
+        let rows = self.database.read(IS_READY, &[lane.as_str().into(), now.0.into()]).await?;
+        rows.iter().try_fold(false, |ready, row| Ok(ready || row.get("ready")?))
     }
 
     /// What the lane holds.
@@ -160,34 +162,35 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn pending(&self, lane: Lane, now: UtcMicros) -> Result<Pending, StoreError> {
-        let row = sqlx::query(PENDING).bind(lane.as_str()).bind(micros(now)).fetch_one(&self.readers).await?;
-        let count = |name: &str| unsigned(name, row.try_get::<i64, _>(name)?);
-        let oldest = [row.try_get::<Option<i64>, _>("oldest_waiting")?, row.try_get("oldest_expired")?];
+        let rows = self.database.read(PENDING, &[lane.as_str().into(), now.0.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(Pending::default()) };
+        let oldest = [row.get::<Option<i64>>("oldest_waiting")?, row.get("oldest_expired")?];
+        let oldest = oldest.into_iter().flatten().min().map(|at| unsigned("enqueued_at", at)).transpose()?;
         Ok(Pending {
-            ready: count("waiting")? + count("expired")?,
-            leased: count("leased")?,
-            oldest_enqueued_at: oldest.into_iter().flatten().min().map(|at| moment("enqueued_at", at)).transpose()?,
+            ready: row.unsigned::<u64>("waiting")? + row.unsigned::<u64>("expired")?,
+            leased: row.unsigned("leased")?,
+            oldest_enqueued_at: oldest.map(UtcMicros),
         })
     }
 
     /// Ends all leases: their holders are dead.
     pub(super) async fn give_back_all(&self) -> Result<(), StoreError> {
         for lane in Lane::ALL {
-            self.write_one(sqlx::query(EXPIRE).bind(lane.as_str()).bind(i64::MAX)).await?;
+            self.write_one(EXPIRE, &[lane.as_str().into(), u64::MAX.into()]).await?;
         }
         Ok(())
     }
 }
 
-fn pairs(leases: &[Lease]) -> String {
+fn pairs(leases: &[Lease]) -> Value<'static> {
     list(leases.iter().map(|lease| (lease.message, lease.delivery)))
 }
 
-fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
+fn delivery(row: &Row) -> Result<Delivery, StoreError> {
     Ok(Delivery {
-        lease: Lease { message: unsigned("id", row.try_get("id")?)?, delivery: row.try_get("deliveries")? },
-        payload: row.try_get::<&[u8], _>("payload")?.into(),
-        enqueued_at: moment("enqueued_at", row.try_get("enqueued_at")?)?,
+        lease: Lease { message: row.unsigned("id")?, delivery: row.unsigned("deliveries")? },
+        payload: row.get::<&[u8]>("payload")?.into(),
+        enqueued_at: moment(row, "enqueued_at")?,
     })
 }
 
@@ -207,9 +210,9 @@ mod tests {
             (RELEASE, "PRIMARY KEY (rowid=?)"),
             (ACKNOWLEDGE, "PRIMARY KEY (rowid=?)"),
         ] {
-            let plan = sqlx::query(&format!("EXPLAIN QUERY PLAN {statement}")).fetch_all(&store.readers).await;
-            let steps: Vec<String> = plan.expect("a plan").iter().map(|row| row.get("detail")).collect();
-            let slow = |step: &String| step.contains("SCAN messages") || step.contains("TEMP B-TREE");
+            let plan = store.database.read(&format!("EXPLAIN QUERY PLAN {statement}"), &[]).await.expect("a plan");
+            let steps: Vec<String> = plan.iter().map(|row| row.get("detail").expect("text")).collect();
+            let slow = |step: &String| step.contains("SCAN m") || step.contains("TEMP B-TREE");
             assert!(!steps.iter().any(slow), "{statement}: {steps:?}");
             assert!(steps.iter().any(|step| step.contains(finds_by)), "{statement}: {steps:?}");
         }

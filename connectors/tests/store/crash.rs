@@ -8,16 +8,16 @@ use std::process::{Child, Command, Stdio};
 
 use arrow::array::AsArray;
 use connectors::parquet::ParquetExport;
-use connectors::store::{Delivery, Store};
+use connectors::store::{Delivery, Store, StoreUrl};
 use records::Admitted;
-use records::{Lane, Outcome, UploadId};
+use records::{Lane, Outcome, UploadId, UtcMicros};
 
 use crate::export::{files, read};
 use crate::make::{START, completed, dead_lettered, id, payload};
 use crate::{ending, fixture};
 
-/// In the child: the folder to work in.
-const CHILD: &str = "TIDEMARK_TEST_CRASH_FOLDER";
+/// In the child: the store, the folder for files, and how many were killed before it.
+const CHILD: [&str; 3] = ["TIDEMARK_TEST_CRASH_STORE", "TIDEMARK_TEST_CRASH_FOLDER", "TIDEMARK_TEST_CRASH_KILLS"];
 
 /// Before what the child tells its parent; the test runner's own lines have no such thing.
 const MARK: &str = "tidemark:";
@@ -28,31 +28,34 @@ const GROUP: usize = 8;
 #[test]
 fn a_process_killed_at_any_moment_loses_nothing_and_doubles_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match std::env::var_os(CHILD) {
-        Some(folder) => runtime.block_on(work(Path::new(&folder))),
-        None => runtime.block_on(kill_until_done()),
+    match CHILD.map(std::env::var) {
+        [Ok(store), Ok(folder), Ok(kills)] => {
+            let (store, kills) = (store.parse().expect("a store"), kills.parse().expect("a number"));
+            runtime.block_on(work(store, Path::new(&folder), START.plus_ms(kills)));
+        }
+        _ => runtime.block_on(kill_until_done()),
     }
 }
 
 /// The child: everything that a serving process asks of the store, each step told once it has answered.
-async fn work(folder: &Path) {
-    let store = Store::open(&folder.join("tidemark.db")).await.expect("opens after any crash");
+async fn work(store: StoreUrl, folder: &Path, now: UtcMicros) {
+    let store = Store::open(store).await.expect("opens after any crash");
     let _claim = store.claim().await.expect("the one before is dead");
     let export = ParquetExport::new(store.clone(), folder);
     loop {
-        let mut deliveries = store.lease(Lane::High, GROUP, START.plus_ms(1), START).await.expect("leased");
+        let mut deliveries = store.lease(Lane::High, GROUP, now.plus_ms(1), now).await.expect("leased");
         if deliveries.is_empty() {
-            deliveries = store.lease(Lane::Low, GROUP, START.plus_ms(1), START).await.expect("leased");
+            deliveries = store.lease(Lane::Low, GROUP, now.plus_ms(1), now).await.expect("leased");
         }
         tell("leased");
         if deliveries.is_empty() {
             break;
         }
         finish(&store, &deliveries).await;
-        export.export(START).await.expect("exported");
+        export.export(now).await.expect("exported");
         tell("exported");
     }
-    export.export(START).await.expect("exported");
+    export.export(now).await.expect("exported");
     tell("done");
 }
 
@@ -94,7 +97,7 @@ async fn kill_until_done() {
     let mut random = fastrand::Rng::with_seed(9);
     let (mut kills, mut committed) = (0, BTreeSet::new());
     loop {
-        let (child, lines) = start(fixture.folder.path());
+        let (child, lines) = start(&fixture.store, fixture.folder.path(), kills);
         let told = kill_after(child, lines, random.usize(1..60));
         committed.extend(told.iter().filter_map(|line| line.strip_prefix("committed ")).map(upload_id));
         for id in &committed {
@@ -113,11 +116,16 @@ fn upload_id(text: &str) -> UploadId {
     UploadId::try_from(text.to_owned()).expect("an upload id")
 }
 
-fn start(folder: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
+fn start(store: &Store, folder: &Path, kills: u64) -> (Child, impl Iterator<Item = String> + use<>) {
+    let store = match store.url() {
+        StoreUrl::Sqlite(path) => path.display().to_string(),
+        StoreUrl::Postgres(address) => address.clone(),
+    };
+    let of_child = [store, folder.display().to_string(), kills.to_string()];
     let test = "crash::a_process_killed_at_any_moment_loses_nothing_and_doubles_nothing";
     let mut child = Command::new(std::env::current_exe().expect("this test"))
         .args([test, "--exact", "--nocapture"])
-        .env(CHILD, folder)
+        .envs(CHILD.into_iter().zip(of_child))
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");

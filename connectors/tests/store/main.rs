@@ -1,4 +1,5 @@
-//! The store through its public door: what it promises to the graph, to operators and to a process that is killed.
+//! The store in a file, through its public door: what it promises to the graph, to operators and to a process that is
+//! killed. `tests/postgres` runs the same suite, all but [`open`], on Postgres.
 
 mod crash;
 mod dead_letters;
@@ -9,12 +10,14 @@ mod model;
 mod open;
 mod outcomes;
 mod spool;
+mod steps;
 
-use connectors::store::{Store, Write};
-use make::{START, attempts, id, payload};
-use records::Admitted;
-use records::{Lane, Outcome, UploadId, UtcMicros};
+use connectors::store::Store;
+use steps::{admit, ending};
 use tempfile::TempDir;
+
+/// Histories of [`model`].
+const HISTORIES: u32 = 48;
 
 /// A store in a folder of its own, which is deleted with it.
 struct Fixture {
@@ -26,17 +29,4 @@ async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
     Fixture { store, folder }
-}
-
-/// What the graph hands over for an outcome.
-fn ending(number: u64, outcome: Outcome) -> Write {
-    let attempts = attempts(&outcome);
-    (outcome, attempts, payload(number).into())
-}
-
-/// Admits uploads 0 to `count`, all arriving at [`START`].
-async fn admit(store: &Store, numbers: impl IntoIterator<Item = u64>) -> Vec<Admitted> {
-    let uploads: Vec<(UploadId, Lane, UtcMicros)> =
-        numbers.into_iter().map(|number| (id(number), Lane::ALL[number as usize % 2], START)).collect();
-    store.admit(&uploads).await.expect("admitted")
 }

@@ -7,7 +7,7 @@ use records::{Lane, Outcome, Status, UtcMicros};
 
 use crate::make::{START, attempts, completed, dead_lettered, id, payload};
 use crate::memory::Model;
-use crate::{ending, fixture};
+use crate::{HISTORIES, ending, fixture};
 
 /// Few uploads, so that they meet again and again.
 const UPLOADS: std::ops::Range<u64> = 0..5;
@@ -96,9 +96,9 @@ impl History {
             Step::Wait(micros) => self.now = UtcMicros(now.0 + micros),
             Step::Reopen => {
                 // A clean end and a crash are alike to the next process; the crash is tested with a real one.
-                let path = self.store.path().to_owned();
+                let url = self.store.url().clone();
                 self.store.clone().close().await;
-                self.store = Store::open(&path).await.expect("opens again");
+                self.store = Store::open(url).await.expect("opens again");
             }
             step => self.take_upload_step(step).await,
         }
@@ -182,7 +182,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_answers_as_its_model_over_any_history(steps in prop::collection::vec(step(), 1..60)) {

@@ -94,6 +94,18 @@ async fn a_group_that_breaks_an_invariant_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_text_with_a_nul_is_no_reason_to_refuse_the_outcome() {
+    let Fixture { store, folder: _folder } = fixture().await;
+    admit(&store, [1]).await;
+    let mut outcome = completed(1, 1, START);
+    outcome.customer_id = Some("a\0b".into());
+    outcome.metadata.insert("key".into(), "C\0".into());
+    assert_eq!(store.commit(&[ending(1, outcome.clone())]).await.expect("committed"), [true]);
+    outcome.customer_id = Some("a\u{fffd}b".into());
+    assert_eq!(store.outcome(&id(1)).await.expect("read"), Some(outcome), "the text is kept but for the NUL");
+}
+
+#[tokio::test]
 async fn an_empty_group_is_no_error() {
     let Fixture { store, folder: _folder } = fixture().await;
     assert_eq!(store.commit(&[]).await.expect("committed"), [] as [bool; 0]);

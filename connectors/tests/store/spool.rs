@@ -101,8 +101,8 @@ async fn an_id_is_never_given_to_a_second_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_with_many_tasks_share_a_spool_and_no_message_goes_to_two() {
-    let Fixture { store, folder } = filled(Lane::Low, 1_000).await;
-    let other = Store::open(&folder.path().join("tidemark.db")).await.expect("opens");
+    let Fixture { store, folder: _folder } = filled(Lane::Low, 1_000).await;
+    let other = Store::open(store.url()).await.expect("opens");
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let store = if task % 2 == 0 { store.clone() } else { other.clone() };

@@ -1,0 +1,313 @@
+//! The two databases behind one door: their transactions, and the values and rows that both have.
+//!
+//! A statement is one text for both. It says `$1` for a value, `json_each($1)` for a list, and `CAST(… AS BIGINT)` for a
+//! number out of a list. What stands in square brackets is for Postgres alone, where writers run side by side and have to
+//! say in which order they lock rows, or that they pass over those that another one has.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Encode, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Type};
+
+use super::postgres::{self, within};
+use super::{StoreError, rows, sqlite};
+
+/// Rows of one multi-row insert. More gain nothing: the parameters dominate.
+const ROWS_PER_INSERT: usize = 64;
+
+/// The connections to one of them.
+#[derive(Clone, Debug)]
+pub(super) enum Database {
+    Sqlite {
+        /// One connection: SQLite has one writer at a time, and here writers wait in line for it.
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+impl Database {
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(sqlite::begin(writer).await?),
+            Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin(pool).await?),
+        })
+    }
+
+    /// Begins a transaction while which no other one of this kind runs, of whatever process: those that write the log of
+    /// outcomes, or depend on that nobody does. On SQLite all transactions are of this kind.
+    pub(super) async fn begin_in_turn(&self) -> Result<Transaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { .. } => self.begin().await?,
+            Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_in_turn(pool).await?),
+        })
+    }
+
+    /// The rows of a statement that writes nothing.
+    pub(super) async fn read(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite { readers, .. } => {
+                let statement = for_sqlite(statement);
+                let rows = query::<Sqlite>(&statement, values).fetch_all(readers).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(pool) => {
+                let statement = for_postgres(statement);
+                let mut connection = postgres::connection(pool).await?;
+                let rows = within(query::<Postgres>(&statement, values).fetch_all(&mut *connection)).await;
+                if matches!(rows, Err(StoreError::NoAnswer)) {
+                    connection.close_on_drop();
+                }
+                Ok(rows?.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+}
+
+/// A transaction that writes. Dropped before [`Self::commit`], it leaves nothing behind.
+pub(super) enum Transaction {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(postgres::Transaction),
+}
+
+impl Transaction {
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn execute(&mut self, statement: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(transaction) => {
+                let statement = for_sqlite(statement);
+                Ok(query::<Sqlite>(&statement, values).execute(&mut **transaction).await?.rows_affected())
+            }
+            Self::Postgres(transaction) => {
+                let statement = for_postgres(statement);
+                let done = query::<Postgres>(&statement, values).execute(transaction.connection());
+                Ok(within(done).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Runs a statement; its rows.
+    pub(super) async fn fetch(&mut self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(transaction) => {
+                let statement = for_sqlite(statement);
+                let rows = query::<Sqlite>(&statement, values).fetch_all(&mut **transaction).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(transaction) => {
+                let statement = for_postgres(statement);
+                let rows = within(query::<Postgres>(&statement, values).fetch_all(transaction.connection())).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// Inserts rows, each with a value for each of `columns`: `INTO` names the table and them, `behind` follows the rows.
+    pub(super) async fn insert(&mut self, into: &str, rows: &[Vec<Value<'_>>], behind: &str) -> Result<(), StoreError> {
+        for chunk in rows.chunks(ROWS_PER_INSERT) {
+            let mut number = 0;
+            // SQLite searches a list for a parameter that has a number; one without is found by its place.
+            let mut parameter = || match self {
+                Self::Sqlite(_) => "?".to_owned(),
+                Self::Postgres(_) => {
+                    number += 1;
+                    format!("${number}")
+                }
+            };
+            let places: Vec<String> = chunk
+                .iter()
+                .map(|row| format!("({})", row.iter().map(|_| parameter()).collect::<Vec<_>>().join(",")))
+                .collect();
+            let values: Vec<Value<'_>> = chunk.iter().flatten().cloned().collect();
+            self.execute(&format!("INSERT INTO {into} VALUES {} {behind}", places.join(",")), &values).await?;
+        }
+        Ok(())
+    }
+
+    /// `count` ids of a table that were never given out before, in order.
+    pub(super) async fn new_ids(&mut self, table: &str, column: &str, count: usize) -> Result<Vec<u64>, StoreError> {
+        match self {
+            Self::Sqlite(_) => {
+                let statement = "SELECT seq FROM sqlite_sequence WHERE name = $1";
+                let last = self.fetch(statement, &[table.into()]).await?;
+                // Ids follow the last one by one, because the write lock is held.
+                let last = last.first().map_or(Ok(0), |row| row.unsigned("seq"))?;
+                Ok((last + 1..).take(count).collect())
+            }
+            Self::Postgres(_) => {
+                let statement = "SELECT nextval(pg_get_serial_sequence($1, $2)) AS id FROM generate_series(1, $3)";
+                let ids = self.fetch(statement, &[table.into(), column.into(), (count as i64).into()]).await?;
+                let mut ids: Vec<u64> = ids.iter().map(|row| row.unsigned("id")).collect::<Result<_, _>>()?;
+                ids.sort_unstable();
+                Ok(ids)
+            }
+        }
+    }
+
+    /// Makes it durable.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await.map_err(StoreError::of_commit),
+            Self::Postgres(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+/// A value of a statement, of a type that both databases have.
+#[derive(Clone, Debug)]
+pub(super) enum Value<'q> {
+    Integer(i64),
+    Real(Option<f64>),
+    Bool(bool),
+    Text(Option<Cow<'q, str>>),
+    Bytes(&'q [u8]),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u32> for Value<'_> {
+    fn from(value: u32) -> Self {
+        Self::Integer(value.into())
+    }
+}
+
+impl From<u64> for Value<'_> {
+    /// What does not fit a signed integer is as good as endless.
+    fn from(value: u64) -> Self {
+        Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<usize> for Value<'_> {
+    fn from(value: usize) -> Self {
+        Self::from(value as u64)
+    }
+}
+
+impl From<Option<f64>> for Value<'_> {
+    fn from(value: Option<f64>) -> Self {
+        Self::Real(value)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl<'q> From<Option<&'q str>> for Value<'q> {
+    fn from(value: Option<&'q str>) -> Self {
+        Self::Text(value.map(without_nul))
+    }
+}
+
+impl<'q> From<&'q str> for Value<'q> {
+    fn from(value: &'q str) -> Self {
+        Self::from(Some(value))
+    }
+}
+
+impl<'q> From<&'q String> for Value<'q> {
+    fn from(value: &'q String) -> Self {
+        Self::from(value.as_str())
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(value: String) -> Self {
+        Self::Text(Some(Cow::Owned(without_nul(&value).into_owned())))
+    }
+}
+
+impl<'q> From<&'q [u8]> for Value<'q> {
+    fn from(value: &'q [u8]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+/// Postgres refuses a NUL in a text, and an event that names its customer so must not be in the way of all others.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// A list as the JSON text that `json_each` takes apart, each item an array: one parameter and one statement for any
+/// number of items.
+pub(super) fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Value<'static> {
+    let items: Vec<T> = items.into_iter().collect();
+    serde_json::to_string(&items).expect("names and numbers are JSON").into()
+}
+
+/// A row of an answer.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// A type that columns of both databases can be read as.
+pub(super) trait Column<'r>: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres> {}
+
+impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>> Column<'r> for T {}
+
+impl Row {
+    /// A column's value.
+    pub(super) fn get<'r, T: Column<'r>>(&'r self, name: &str) -> Result<T, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(name)?,
+            Self::Postgres(row) => row.try_get(name)?,
+        })
+    }
+
+    /// A column's number, which is never negative.
+    pub(super) fn unsigned<T: TryFrom<i64, Error: std::fmt::Display>>(&self, name: &str) -> Result<T, StoreError> {
+        rows::unsigned(name, self.get(name)?)
+    }
+}
+
+fn query<'q, D: sqlx::Database>(statement: &'q str, values: &'q [Value<'q>]) -> Query<'q, D, D::Arguments<'q>>
+where
+    i64: Encode<'q, D> + Type<D>,
+    Option<f64>: Encode<'q, D> + Type<D>,
+    bool: Encode<'q, D> + Type<D>,
+    Option<&'q str>: Encode<'q, D> + Type<D>,
+    &'q [u8]: Encode<'q, D> + Type<D>,
+{
+    values.iter().fold(sqlx::query(statement), |query, value| match value {
+        Value::Integer(value) => query.bind(*value),
+        Value::Real(value) => query.bind(*value),
+        Value::Bool(value) => query.bind(*value),
+        Value::Text(value) => query.bind(value.as_deref()),
+        Value::Bytes(value) => query.bind(*value),
+    })
+}
+
+fn for_postgres(statement: &str) -> String {
+    statement.replace(['[', ']'], "")
+}
+
+pub(super) fn for_sqlite(statement: &str) -> String {
+    let mut pieces = statement.split('[');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |text, piece| text + piece.split_once(']').map_or("", |(_, behind)| behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_brackets_is_for_postgres_alone() {
+        let statement = "SELECT id FROM a LIMIT $1 [FOR UPDATE] UNION SELECT 1 [ORDER BY id]";
+        assert_eq!(for_postgres(statement), "SELECT id FROM a LIMIT $1 FOR UPDATE UNION SELECT 1 ORDER BY id");
+        assert_eq!(for_sqlite(statement), "SELECT id FROM a LIMIT $1  UNION SELECT 1 ");
+        assert_eq!(for_sqlite("SELECT 1"), "SELECT 1");
+    }
+}

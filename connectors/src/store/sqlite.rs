@@ -1,0 +1,163 @@
+//! The store in an SQLite file: what the file must be, what it is brought to, and who has it for himself.
+
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+use super::database::Database;
+use super::error::{BUSY, NOTADB, primary_code};
+use super::{StoreError, StoreUrl};
+
+/// The schema's history, forward only: a file at schema N lacks the migrations after the Nth.
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_store.sql"),
+    include_str!("../../migrations/sqlite/0002_training_consent.sql"),
+];
+
+/// `application_id` of the first migration.
+const TIDEMARK: i64 = 0x5449_4445;
+
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often, and after which pauses, an open is tried again that another process's open was in the way of.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Reads that run at the same time.
+const READERS: u32 = 4;
+
+/// Opens the file, creates it where there is none, and brings its schema up to date.
+pub(super) async fn open(path: &Path) -> Result<Database, StoreError> {
+    // The change to the write-ahead log wants the file for itself and does not wait for it, busy_timeout or not.
+    for _ in 0..BUSY_TRIES {
+        match try_open(path).await {
+            Err(StoreError::Open { source, .. } | StoreError::Failed(source))
+                if primary_code(&source) == Some(BUSY) =>
+            {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+    try_open(path).await
+}
+
+async fn try_open(path: &Path) -> Result<Database, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging();
+    let mut visitor = options.connect().await.map_err(failed(path))?;
+    let version = inspect(&mut visitor, path).await?;
+    visitor.close().await.map_err(failed(path))?;
+
+    // Synchronous FULL: a commit is on the disk before it answers, which NORMAL does not promise in WAL mode.
+    let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let writer =
+        SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed(path))?;
+    let readers = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.read_only(true));
+    if version < MIGRATIONS.len() {
+        migrate(&writer, path).await?;
+    }
+    Ok(Database::Sqlite { writer, readers })
+}
+
+fn failed(path: &Path) -> impl Fn(sqlx::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| match primary_code(&source) {
+        Some(NOTADB) => StoreError::NotADatabase { path: path.clone() },
+        _ => StoreError::open(&StoreUrl::from(&path), source),
+    }
+}
+
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let mut transaction = begin(writer).await?;
+    // Another process may have migrated it meanwhile.
+    let version = inspect(&mut transaction, path).await?;
+    for migration in &MIGRATIONS[version..] {
+        transaction.execute(*migration).await?;
+    }
+    transaction.execute(&*format!("PRAGMA user_version = {}", MIGRATIONS.len())).await?;
+    transaction.commit().await.map_err(StoreError::of_commit)
+}
+
+/// Begins a transaction that writes. It takes SQLite's write lock at once, so it never has to give up halfway.
+pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
+}
+
+/// What other processes may not have while this file is open, or `None` where one has it.
+pub(super) fn try_lock(path: &Path, what: &str) -> Result<Option<File>, StoreError> {
+    let mut name = OsString::from(path);
+    name.push(what);
+    let opened = File::options().create(true).append(true).open(Path::new(&name));
+    match opened.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file)) {
+        Ok(file) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(StoreError::open(&StoreUrl::Sqlite(name.into()), sqlx::Error::Io(error)))
+        }
+    }
+}
+
+/// The file's schema, if it is a store that this build may write to: 0 in an empty file.
+async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<usize, StoreError> {
+    let header = sqlx::query(
+        "SELECT (SELECT application_id FROM pragma_application_id) AS application,
+                (SELECT user_version FROM pragma_user_version) AS version,
+                (SELECT count(*) FROM sqlite_schema) AS tables",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(failed(path))?;
+    let (application, found): (i64, i64) = (header.try_get("application")?, header.try_get("version")?);
+    let empty = header.try_get::<i64, _>("tables")? == 0;
+    if application != TIDEMARK && !(empty && application == 0) {
+        let found = format!("its application_id is {application:#x}");
+        return Err(StoreError::Foreign { store: path.display().to_string(), found });
+    }
+    match usize::try_from(found) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        _ => {
+            let known = MIGRATIONS.len() as i64;
+            Err(StoreError::Newer { store: path.display().to_string(), found, known })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pragma(path: &Path, name: &str) -> String {
+        let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
+        let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        let value = sqlx::query_scalar(&query).fetch_one(&writer).await.expect("answers");
+        readers.close().await;
+        writer.close().await;
+        value
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_on_the_disk_before_it_answers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tidemark.db");
+        assert_eq!(pragma(&path, "journal_mode").await, "wal");
+        assert_eq!(pragma(&path, "synchronous").await, "2", "2 is FULL");
+    }
+
+    #[tokio::test]
+    async fn a_store_opens_again_with_the_schema_it_has() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for _ in 0..2 {
+            let schema = pragma(&folder.path().join("tidemark.db"), "user_version").await;
+            assert_eq!(schema, MIGRATIONS.len().to_string());
+        }
+    }
+}
