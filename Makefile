@@ -21,7 +21,7 @@ test-services: ## Run the tests that need real services; installs Postgres where
 
 check: ## Format, lints, and the crates that each crate may use
 	@cargo fmt --all --check
-	@$(cargo) clippy --workspace --all-targets -- --deny warnings
+	@$(cargo) clippy --workspace --all-targets --test postgres --test services -- --deny warnings
 
 SEEDS ?= 20000
 simulate: ## Run the process graph in the simulator: SEEDS=20000, or SEED=17 to replay one

@@ -89,7 +89,7 @@ impl ParquetExport {
     /// `reached` is called at each point where a process may have died: an error ends the export there, with nothing
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
-        let _turn = runtime.block_on(self.store.claim_export())?;
+        let _turn = runtime.block_on(self.store.claim_export("parquet"))?;
         fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
         let _lock = lock(&self.folder)?;
         let mut exported = Exported::default();

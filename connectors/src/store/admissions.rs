@@ -2,8 +2,8 @@
 
 use records::{Admitted, Lane, UploadId, UtcMicros};
 
-use super::database::list;
 use super::rows::moment;
+use super::values::list;
 use super::{Store, StoreError};
 
 /// In one order, so that two that wait for each other's uploads cannot be.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use records::{Attempt, Outcome, Status, UploadId, UtcMicros};
 
-use super::database::{Row, Transaction, Value, list};
+use super::database::Transaction;
 use super::rows::{moment, outcome, parse};
+use super::values::{Row, Value, list};
 use super::{Store, StoreError};
 
 /// An upload that ended without metadata.

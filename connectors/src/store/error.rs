@@ -146,6 +146,7 @@ pub(super) const NOTADB: i32 = 26;
 const COMPLETION_UNKNOWN: &str = "40003";
 const READ_ONLY: &str = "25006";
 const IDLE_TOO_LONG: &str = "25P03";
+pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// A lost connection, a transaction undone, no space or no memory, a lock not free in time, told to stop, a system error.
 const PASSING_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 
@@ -170,7 +171,7 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
 }
 
 /// Postgres' code of an error.
-fn sqlstate(error: &sqlx::Error) -> Option<&str> {
+pub(super) fn sqlstate(error: &sqlx::Error) -> Option<&str> {
     let error: &dyn DatabaseError = error.as_database_error()?;
     Some(error.try_downcast_ref::<PgDatabaseError>()?.code())
 }
@@ -182,8 +183,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::Store;
-    use super::super::database::{Database, Row};
+    use super::super::database::Database;
     use super::super::rows::outcome;
+    use super::super::values::Row;
     use super::StoreError;
 
     async fn store() -> (Store, TempDir) {

@@ -3,8 +3,8 @@
 
 use records::{Outcome, UtcMicros};
 
-use super::database::Row;
 use super::rows::{outcome, unsigned};
+use super::values::Row;
 use super::{Store, StoreError};
 
 /// A range of the log of outcomes that is exported as a whole.

@@ -23,8 +23,10 @@ mod rows;
 mod spool;
 mod sqlite;
 mod url;
+mod values;
 
-use database::{Database, Value};
+use database::Database;
+use values::Value;
 
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use records::{Attempt, Lane, Outcome, Status, UploadId};
 
-use super::database::{Transaction, list};
+use super::database::Transaction;
 use super::rows::{ATTEMPTS, OUTCOMES, attempt, attempt_values, outcome, outcome_values, parsed};
+use super::values::list;
 use super::{Store, StoreError};
 
 /// An upload's end: its one row, every call of a model, and the event's bytes, which are kept where it is

@@ -3,12 +3,14 @@
 //! A network that is cut says nothing, so every wait has an end on both sides: the client gives up on an answer after
 //! [`ANSWER`], and the server ends statements, transactions and connections whose client is gone.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Row};
 
+use super::error::{LOCK_NOT_AVAILABLE, sqlstate};
 use super::url::postgres_options;
 use super::{StoreError, StoreUrl};
 
@@ -112,12 +114,18 @@ async fn inspect(url: &StoreUrl, connection: &mut PgConnection) -> Result<usize,
     }
 }
 
-/// What others may not have while this connection lives, or `None` where one has it: a lock by a table's name.
-pub(super) async fn try_lock(url: &StoreUrl, text: &str, table: &str) -> Result<Option<PgConnection>, StoreError> {
+/// Waits a while for the turn to export to `sink`: no other process has it while this connection lives. `None` where one
+/// has it all the time.
+pub(super) async fn lock_export(url: &StoreUrl, text: &str, sink: &str) -> Result<Option<PgConnection>, StoreError> {
     let mut connection = connect(url, &options(url, text)?).await?;
     within(connection.execute(SESSION)).await?;
-    let lock = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1::regclass::bigint)").bind(table);
-    Ok(within(lock.fetch_one(&mut connection)).await?.then_some(connection))
+    within(connection.execute("SET lock_timeout = '10s'")).await?;
+    let lock = sqlx::query("SELECT pg_advisory_lock('exports'::regclass::int, hashtext($1))").bind(sink);
+    match within(lock.execute(&mut connection)).await {
+        Ok(_) => Ok(Some(connection)),
+        Err(StoreError::Failed(error)) if sqlstate(&error) == Some(LOCK_NOT_AVAILABLE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A connection out of the pool.
@@ -164,7 +172,7 @@ impl Transaction {
         match within(self.connection.execute("COMMIT")).await {
             Ok(_) => self.ended = true,
             Err(StoreError::Failed(error)) => return Err(StoreError::of_commit(error)),
-            Err(_) => return Err(StoreError::of_commit(sqlx::Error::PoolTimedOut)),
+            Err(_) => return Err(StoreError::of_commit(sqlx::Error::Io(ErrorKind::TimedOut.into()))),
         }
         Ok(())
     }

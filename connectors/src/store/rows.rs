@@ -6,7 +6,7 @@ use std::str::FromStr;
 use records::{Attempt, Confidence, MicroUsd, Outcome, UploadId, UtcMicros};
 
 use super::StoreError;
-use super::database::{Row, Value};
+use super::values::{Row, Value};
 
 /// The log, with the columns of [`outcome_values`].
 pub(super) const OUTCOMES: &str = "outcomes (seq, upload_id, version, customer_id, source, lane, tier, status, branch,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use records::{Lane, UtcMicros};
 
-use super::database::{Row, Value, list};
 use super::rows::{moment, unsigned};
+use super::values::{Row, Value, list};
 use super::{Store, StoreError};
 
 /// One delivery of a message, to be acknowledged, released or extended.

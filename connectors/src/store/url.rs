@@ -14,7 +14,8 @@ pub enum StoreUrl {
     /// A file, which one machine's processes may share: `tidemark.db`, `sqlite:///var/lib/tidemark/tidemark.db`.
     Sqlite(PathBuf),
     /// A Postgres database, which many machines' workers may share: `postgres://USER@HOST:PORT/DATABASE?sslmode=…`, as
-    /// libpq reads it. What it leaves out is taken from the environment (`PGPASSWORD` and its like) and `~/.pgpass`.
+    /// libpq reads it, but that `sslrootcert` is trusted beside the public authorities, and that `verify-ca` looks at the
+    /// name as well. What it leaves out is taken from the environment (`PGPASSWORD` and its like) and `~/.pgpass`.
     Postgres(String),
 }
 
