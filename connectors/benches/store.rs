@@ -1,4 +1,5 @@
-//! How fast the store is: `cargo bench -p connectors`. Every figure includes the commits' fsyncs.
+//! How fast the store is: `cargo bench -p connectors`, with `-- postgres://…` on a database that is empty. Every figure
+//! includes the commits' fsyncs.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
 
@@ -8,7 +9,7 @@ mod make;
 use std::time::{Duration, Instant};
 
 use connectors::parquet::ParquetExport;
-use connectors::store::{Store, Write};
+use connectors::store::{Store, StoreUrl, Write};
 use make::{START, attempts, completed, dead_lettered, payload};
 use records::{Lane, UploadId, UtcMicros};
 
@@ -19,7 +20,12 @@ const QUEUED: u64 = 1_000_000;
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
+    let address = std::env::args().find(|argument| argument.starts_with("postgres"));
+    let url = match &address {
+        Some(address) => address.parse::<StoreUrl>().expect("an address"),
+        None => StoreUrl::Sqlite(folder.path().join("tidemark.db")),
+    };
+    let store = Store::open(url).await.expect("a store");
     println!("{:<58} {:>12}", "operation", "a second");
     queue_and_take(&store).await;
     for group in [256, 1024] {

@@ -74,12 +74,12 @@ fn options(url: &StoreUrl, text: &str) -> Result<PgConnectOptions, StoreError> {
 
 async fn connect(url: &StoreUrl, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let connected = tokio::time::timeout(CONNECT, options.connect()).await;
-    connected.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(|source| StoreError::open(url, source))
+    connected.unwrap_or_else(|_| Err(timed_out())).map_err(|source| StoreError::open(url, source))
 }
 
 async fn migrate(url: &StoreUrl, connection: &mut PgConnection) -> Result<(), StoreError> {
     let failed = |source| StoreError::open(url, source);
-    let mut transaction = connection.begin().await.map_err(failed)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(failed)?;
     // The schema has no table yet whose number could be locked.
     transaction.execute("SELECT pg_advisory_xact_lock(hashtext('tidemark_schema'))").await.map_err(failed)?;
     // Another process may have migrated it meanwhile.
@@ -141,6 +141,10 @@ pub(super) async fn within<T>(answer: impl Future<Output = Result<T, sqlx::Error
     }
 }
 
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(ErrorKind::TimedOut.into())
+}
+
 /// A transaction. One that is not brought to its end takes its connection with it, so that nothing of it is left on
 /// either side, whatever interrupted it.
 pub(super) struct Transaction {
@@ -172,7 +176,7 @@ impl Transaction {
         match within(self.connection.execute("COMMIT")).await {
             Ok(_) => self.ended = true,
             Err(StoreError::Failed(error)) => return Err(StoreError::of_commit(error)),
-            Err(_) => return Err(StoreError::of_commit(sqlx::Error::Io(ErrorKind::TimedOut.into()))),
+            Err(_) => return Err(StoreError::of_commit(timed_out())),
         }
         Ok(())
     }
