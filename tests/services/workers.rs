@@ -40,8 +40,9 @@ impl Workers {
 
     fn start(&self, home: &Home, arguments: &[&str]) -> Child {
         let config = home.path("tidemark.toml");
-        let mut command = home.command(arguments);
-        command.arg("--config").arg(config).env("PGPASSWORD", &self.password);
+        let config = ["--config", config.to_str().expect("UTF-8")];
+        let mut command = home.command(&[arguments, &config].concat());
+        command.env("PGPASSWORD", &self.password);
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts")
     }
 
