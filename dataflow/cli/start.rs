@@ -53,26 +53,26 @@ pub(super) async fn existing_store(common: &Common) -> anyhow::Result<Store> {
 
 /// Loads the checkpoint, and takes the paid model where there is a key for it.
 pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
-    let dir = config.checkpoint()?;
+    let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
+    let options = config.local_model(Arc::clone(&schema))?;
+    let dir = &options.checkpoint;
     if !dir.is_dir() {
         bail!("model.checkpoint is {}, which is no folder: set it to a Qwen2-Audio checkpoint", dir.display());
     }
-    let description = Description::read(&dir)?;
+    let description = Description::read(dir)?;
     if description.parameters() < FEWEST_PARAMETERS {
         tracing::warn!(
             checkpoint = %dir.display(), parameters = description.parameters(),
             "this checkpoint is too small to know anything: its answers are noise"
         );
     }
-    let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
     let fallback = match std::env::var("OPENAI_API_KEY") {
         Ok(key) if !key.is_empty() => {
-            let (options, key) = (config.fallback.clone(), SecretString::from(key));
-            Some(Arc::new(OpenAi::new(options, &key, Arc::clone(&schema), Time::real(now))?))
+            let key = SecretString::from(key);
+            Some(Arc::new(OpenAi::new(config.fallback.clone(), &key, schema, Time::real(now))?))
         }
         _ => None,
     };
-    let options = config.local_model(schema)?;
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
     Ok(Models { primary: Arc::new(primary), fallback })
 }

@@ -10,7 +10,8 @@ set -euo pipefail
 
 binaries() { # the folder of the newest Postgres here, or nothing
   local folder
-  for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/local/pgsql/bin | sort --reverse --version-sort); do
+  for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/local/pgsql/bin | sort --reverse --version-sort) \
+    "$(dirname "$(command -v initdb || echo none)")"; do
     if [ -x "$folder/initdb" ]; then echo "$folder"; return; fi
   done
 }

@@ -1,16 +1,10 @@
 //! What one process may have for itself: a file's spool, and the turn to export.
 
 use std::fs::File;
-use std::path::Path;
-use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::{Store, StoreError, StoreUrl, postgres, sqlite};
-
-/// How often, and after which pauses, a file is tried that another process has locked.
-const TRIES: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What its holder alone has, until it is dropped or the process dies.
 #[derive(Debug)]
@@ -38,27 +32,12 @@ impl Store {
         Ok(Claim { _lock: Some(Lock::File { _file: file }) })
     }
 
-    /// Waits a while for the turn to export to `sink`: of all processes one exports at a time, so that no batch is written
-    /// twice.
+    /// Waits a while for the turn to export to `sink`: of all workers of a Postgres database one exports at a time, so that no
+    /// batch is written twice. A file's outcomes are exported by the one process that serves from it.
     pub(crate) async fn claim_export(&self, sink: &str) -> Result<Claim, StoreError> {
-        let lock = match &self.url {
-            StoreUrl::Sqlite(path) => lock_file(path, &format!("-exporting-{sink}")).await?,
-            url @ StoreUrl::Postgres(text) => {
-                let locked = postgres::lock_export(url, text, sink).await?;
-                locked.map(|connection| Lock::Session { _connection: connection })
-            }
-        };
-        let held = || StoreError::Held { store: self.url.to_string(), by: "exporting from" };
-        lock.map(|lock| Claim { _lock: Some(lock) }).ok_or_else(held)
+        let url @ StoreUrl::Postgres(text) = &self.url else { return Ok(Claim { _lock: None }) };
+        let held = || StoreError::Held { store: url.to_string(), by: "exporting from" };
+        let connection = postgres::lock_export(url, text, sink).await?.ok_or_else(held)?;
+        Ok(Claim { _lock: Some(Lock::Session { _connection: connection }) })
     }
-}
-
-async fn lock_file(path: &Path, what: &str) -> Result<Option<Lock>, StoreError> {
-    for _ in 0..TRIES {
-        if let Some(file) = sqlite::try_lock(path, what)? {
-            return Ok(Some(Lock::File { _file: file }));
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(None)
 }

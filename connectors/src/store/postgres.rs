@@ -55,11 +55,13 @@ const INSPECT: &str = "SELECT current_schema() IS NOT NULL AS there,
 pub(super) async fn open(url: &StoreUrl, text: &str) -> Result<PgPool, StoreError> {
     let options = options(url, text)?;
     let mut visitor = connect(url, &options).await?;
-    let inspected = tokio::time::timeout(ANSWER, inspect(url, &mut visitor)).await;
-    if inspected.map_err(|_| StoreError::NoAnswer)?? < MIGRATIONS.len() {
-        migrate(url, &mut visitor).await?;
-    }
-    visitor.close().await.map_err(|source| StoreError::open(url, source))?;
+    let prepare = async {
+        if inspect(url, &mut visitor).await? < MIGRATIONS.len() {
+            migrate(url, &mut visitor).await?;
+        }
+        visitor.close().await.map_err(|source| StoreError::open(url, source))
+    };
+    tokio::time::timeout(ANSWER, prepare).await.map_err(|_| StoreError::NoAnswer)??;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(CONNECT)

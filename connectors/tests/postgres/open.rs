@@ -6,6 +6,7 @@ use records::{FaultClass, Lane};
 use crate::make::START;
 use crate::new_database;
 use crate::server::server;
+use crate::steps::all_open_one_store;
 
 fn text(url: &StoreUrl) -> &str {
     let StoreUrl::Postgres(text) = url else { panic!("it is a database") };
@@ -51,18 +52,7 @@ async fn a_store_of_a_newer_version_is_refused_with_both_versions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_may_open_a_store_that_is_not_there_yet() {
-    let url = new_database();
-    let opened: Vec<_> = (0..12)
-        .map(|_| {
-            let url = url.clone();
-            tokio::spawn(async move { Store::open(url).await })
-        })
-        .collect();
-    for (number, store) in opened.into_iter().enumerate() {
-        let store = store.await.expect("no panic").expect("opens");
-        let ids = store.enqueue(&[(Lane::High, b"event")], START).await.expect("works");
-        assert_eq!(ids, [number as u64 + 1], "all are one store");
-    }
+    all_open_one_store(&new_database()).await;
 }
 
 #[tokio::test]

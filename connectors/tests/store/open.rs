@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use connectors::store::{Store, StoreError};
+use connectors::store::{Store, StoreError, StoreUrl};
 use records::{FaultClass, Lane};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::fixture;
 use crate::make::START;
+use crate::steps::all_open_one_store;
 
 async fn execute(path: &Path, sql: &str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
@@ -64,18 +65,7 @@ async fn a_path_that_cannot_be_written_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_may_open_a_store_that_is_not_there_yet() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("tidemark.db");
-    let opened: Vec<_> = (0..12)
-        .map(|_| {
-            let path = path.clone();
-            tokio::spawn(async move { Store::open(&path).await })
-        })
-        .collect();
-    for (number, store) in opened.into_iter().enumerate() {
-        let store = store.await.expect("no panic").expect("opens");
-        let ids = store.enqueue(&[(Lane::High, b"event")], START).await.expect("works");
-        assert_eq!(ids, [number as u64 + 1], "all are one store");
-    }
+    all_open_one_store(&StoreUrl::from(&folder.path().join("tidemark.db"))).await;
 }
 
 #[tokio::test]

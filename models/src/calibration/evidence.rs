@@ -9,9 +9,9 @@ use super::Scored;
 use super::judge::{has_judge, is_right};
 use crate::schema::MetadataSchema;
 
-/// Raw scores with whether the answer was right: of each field that can be judged, and of whole answers.
+/// Scores with whether the answer was right: of each field that can be judged, and of whole answers.
 ///
-/// A whole answer is right where every field that can be judged is; its score is the raw overall confidence. So the overall
+/// A whole answer is right where every field that can be judged is; its score is the overall confidence. So the overall
 /// confidence, calibrated, is the probability that nothing in the answer that can be judged is wrong: with several fields it
 /// is below that of each.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Evidence {
         Ok(label)
     }
 
-    /// Judges an answer, whose scores must be raw, by a label; whole answers only by a label of every field.
+    /// Judges an answer by a label, with scores that are raw where a calibration is to be fitted to them; whole answers only by a label of every field.
     pub fn add(&mut self, answer: &Annotation, label: &Metadata) {
         let schema: Vec<(&String, &Value)> = self.schema.properties().collect();
         let (mut all_right, mut complete) = (true, true);

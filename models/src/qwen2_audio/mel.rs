@@ -12,3 +12,14 @@ pub struct Mel {
     /// Frames with sound.
     pub frames: usize,
 }
+
+impl Mel {
+    /// The first `frames` frames of a longer clip; a shorter one as it is.
+    pub(crate) fn beginning(self, frames: usize) -> Self {
+        if self.frames <= frames {
+            return self;
+        }
+        let data = self.data.chunks_exact(self.columns).flat_map(|row| &row[..frames]).copied().collect();
+        Self { data, bins: self.bins, columns: frames, frames }
+    }
+}

@@ -20,6 +20,8 @@ pub(crate) struct Clips {
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) mels: Mels,
     pub(crate) schema: Arc<MetadataSchema>,
+    /// The mel frames that the network hears at once.
+    pub(crate) longest: usize,
 }
 
 /// The shortest and longest excerpt that a step hears, in mel frames: while the encoder alone learns, and then.
@@ -56,6 +58,14 @@ impl Clips {
         steps
     }
 
+    /// A clip as it is, or as much of its beginning as the network hears at once.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`].
+    pub(crate) fn beginning(&self, clip: usize) -> Result<Mel, ModelError> {
+        Ok(self.mels.load(clip)?.beginning(self.longest))
+    }
+
     /// The clips of one step, changed.
     ///
     /// # Errors
@@ -68,7 +78,7 @@ impl Clips {
     ) -> Result<Vec<Heard>, ModelError> {
         let mut rng = Rng::with_seed(mix(&[seed, step, 1]));
         let (shortest, longest) = EXCERPTS[usize::from(lesson == Lesson::Answering)];
-        let frames = rng.usize(shortest..=longest);
+        let frames = rng.usize(shortest..=longest).min(self.longest);
         let hear = |&clip: &usize| -> Result<Heard, ModelError> {
             let Labelled { metadata, score, .. } = &self.labelled[clip];
             let whole = Example { mel: self.mels.load(clip)?, metadata: metadata.clone(), score: score.clone() };

@@ -1,9 +1,8 @@
 //! Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of hidden layers, AdamW (Loshchilov 2019, arXiv
 //! 1711.05101) for all else, under one schedule.
 //!
-//! Muon's steps are as long as AdamW's (Liu 2025, arXiv 2502.16982), so one learning rate fits both. The small network
-//! needs half as many clips under it. libtorch's own optimizers hide their moments, and a run that resumes needs them to
-//! the last bit.
+//! Muon's steps are as long as AdamW's (Liu 2025, arXiv 2502.16982), so one learning rate fits both. libtorch's own
+//! optimizers hide their moments, and a run that resumes needs them to the last bit.
 
 use std::collections::BTreeMap;
 

@@ -61,9 +61,32 @@ pub(super) fn point_heads(tensors: &mut BTreeMap<String, Tensor>, config: &Confi
 
 #[cfg(test)]
 mod tests {
+    use super::super::init::normal;
     use super::super::init::{fresh, tests::nano};
     use super::super::variables::POSITIONS;
     use super::*;
+
+    /// As after some training: what is heard has grown to three times what Whisper's positions are.
+    #[test]
+    fn a_pointed_head_still_looks_there_when_what_is_heard_has_grown() {
+        let config = nano();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let tensors = fresh(&config, &mut rng).expect("weights");
+        let (d, places) = (config.audio_config.d_model as i64, 200);
+        let dim = d / config.audio_config.encoder_attention_heads as i64;
+        let x = tensors[POSITIONS].narrow(0, 0, places) + normal(&[places, d], 2.0, &mut rng).expect("drawn");
+        let x = x.layer_norm([d], None::<&Tensor>, None::<&Tensor>, 1e-5, false);
+        let head = |part: &str, head: i64| {
+            x.matmul(&tensors[&format!("audio_tower.layers.0.self_attn.{part}.weight")].narrow(0, head * dim, dim).tr())
+        };
+        for (n, &distance) in (0..).zip(&DISTANCES[0]) {
+            let looks =
+                (head("q_proj", n).matmul(&head("k_proj", n).tr()) / (dim as f64).sqrt()).softmax(-1, Kind::Float);
+            let there = |place: i64| looks.select(0, place).narrow(0, place + distance - 1, 3).sum(Kind::Float);
+            let share = (20..180).map(|place| there(place).double_value(&[])).sum::<f64>() / 160.0;
+            assert!(share > 0.5, "head {n} looks {distance} away with {share} of itself");
+        }
+    }
 
     #[test]
     fn a_pointed_head_looks_as_far_as_it_was_told_to() {

@@ -18,8 +18,10 @@ use super::step::{Lesson, losses};
 use super::validate::{validate, validate_heads};
 use super::{export, manifest};
 use crate::ModelError;
+use crate::audio::HOP;
 use crate::local::Device;
 use crate::measure::Measure;
+use crate::qwen2_audio::Config;
 use crate::schema::MetadataSchema;
 
 /// What a run learns, from what, and how.
@@ -117,11 +119,10 @@ pub fn train(options: &Options, watch: &mut (dyn FnMut(Event) -> Go + Send)) -> 
     }
     labelled.truncate(run.clips);
     let network = Network::begin(options)?;
-    let bins = network.config.audio_config.num_mel_bins;
-    let clips = clips(labelled, bins, options, watch)?;
+    let clips = clips(labelled, &network.config, options, watch)?;
     let mut held_out = manifest::read(&options.validation, &options.schema)?;
     held_out.truncate(VALIDATED);
-    let held_out = self::clips(held_out, bins, options, watch)?;
+    let held_out = self::clips(held_out, &network.config, options, watch)?;
     let mut trainer =
         Trainer { options, run, folder, network, optimizer: Optimizer::default(), curve: Curve::default(), step: 0 };
     match state {
@@ -140,7 +141,7 @@ const STATE: &str = "state.safetensors";
 /// The clips of a manifest, their spectrograms on disk.
 fn clips(
     labelled: Vec<Labelled>,
-    bins: usize,
+    config: &Config,
     options: &Options,
     watch: &mut (dyn FnMut(Event) -> Go + Send),
 ) -> Result<Clips, ModelError> {
@@ -153,8 +154,9 @@ fn clips(
             (held.1)(Event::Prepared(made, all));
         }
     };
+    let bins = config.audio_config.num_mel_bins;
     let mels = Mels::prepare(&audio, bins, &options.out.join("training/mels"), options.threads, &done)?;
-    Ok(Clips { labelled, mels, schema: Arc::clone(&options.schema) })
+    Ok(Clips { labelled, mels, schema: Arc::clone(&options.schema), longest: config.window() / HOP })
 }
 
 struct Trainer<'a> {

@@ -28,7 +28,7 @@ pub(crate) fn validate(
     let (mut answered, all) = (Vec::new(), most.min(clips.labelled.len()));
     for first in (0..all).step_by(TOGETHER) {
         let part = first..(first + TOGETHER).min(all);
-        let row = |clip| Ok(Row { mels: vec![clips.mels.load(clip)?], question: question.into() });
+        let row = |clip| Ok(Row { mels: vec![clips.beginning(clip)?], question: question.into() });
         let rows = part.clone().map(row).collect::<Result<Vec<_>, ModelError>>()?;
         let answers = generate(model, &rows, rows.iter().map(|_| grammar.chooser()).collect());
         for (clip, answer) in part.zip(answers) {
@@ -54,7 +54,7 @@ pub(crate) fn validate_heads(
     let (mut answered, all) = (Vec::new(), most.min(clips.labelled.len()));
     for first in (0..all).step_by(TOGETHER) {
         let part = first..(first + TOGETHER).min(all);
-        let mels = part.clone().map(|clip| clips.mels.load(clip)).collect::<Result<Vec<_>, _>>()?;
+        let mels = part.clone().map(|clip| clips.beginning(clip)).collect::<Result<Vec<_>, _>>()?;
         let answers = heads.guess(variables, &model.encode(&mels.iter().collect::<Vec<_>>())?)?;
         answered.extend(answers.into_iter().zip(part.map(|clip| clips.labelled[clip].metadata.clone())));
     }

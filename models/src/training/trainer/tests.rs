@@ -114,6 +114,24 @@ fn a_run_that_was_cut_anywhere_ends_with_the_weights_of_one_that_was_not() {
 }
 
 #[test]
+fn clips_longer_than_the_network_hears_teach_and_measure_it() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    manifest(dir.path());
+    let mut config = tiny();
+    config["audio_config"]["max_source_positions"] = 40.into();
+    let mut measured = Vec::new();
+    let mut watch = |event: Event| {
+        if let Event::Validated { heard, answered, .. } = event {
+            measured.push((heard.len(), answered.iter().map(|it| it.clips).max()));
+        }
+        Go::On
+    };
+    let options = options(dir.path(), "out", Start::Scratch { config });
+    assert_eq!(train(&options, &mut watch).expect("trained"), Ended::Finished);
+    assert_eq!(measured, [(5, None), (5, Some(10)), (5, Some(10))]);
+}
+
+#[test]
 fn a_state_of_other_options_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     manifest(dir.path());
