@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors::store::StoreUrl;
 use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
 use models::schema::MetadataSchema;
@@ -17,8 +18,8 @@ use serde::Deserialize;
 use crate::process::Rules;
 
 pub use sections::{
-    ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig, ParquetConfig,
-    RetryConfig, SpoolConfig, StoreConfig, UnitChoice,
+    AckChoice, ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig,
+    ParquetConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig, UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -41,6 +42,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// Where outcomes and the embedded queue are.
     pub store: StoreConfig,
+    /// Where uploads come from.
+    pub source: SourceConfig,
     /// The embedded queue.
     pub spool: SpoolConfig,
     /// Files of outcomes.
@@ -59,6 +62,7 @@ impl Default for Config {
             fallback: OpenAiOptions::default(),
             retry: RetryConfig::default(),
             store: StoreConfig::default(),
+            source: SourceConfig::default(),
             spool: SpoolConfig::default(),
             parquet: ParquetConfig::default(),
             http: HttpConfig::default(),
@@ -127,6 +131,13 @@ impl Config {
         let thresholds = self.experiment.arms.iter().filter_map(|arm| arm.threshold);
         if let Some(threshold) = thresholds.chain([self.model.threshold]).find(|it| !(0.0..=1.0).contains(it)) {
             return Err(format!("a threshold is a confidence in [0, 1], not {threshold}"));
+        }
+        if self.source.ack == AckChoice::Admission && !matches!(self.store.url, Some(StoreUrl::Postgres(_))) {
+            return Err(
+                "source.ack is \"admission\", which wants a store that outlives this machine: set store.url to a \
+                        postgres:// address, or source.ack to \"outcome\""
+                    .to_owned(),
+            );
         }
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
@@ -256,6 +267,8 @@ mod tests {
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
             ("[http]\nlisten = \"9464\"", "listen"),
             ("[store]\nurl = \"mysql://t@db/t\"", "url"),
+            ("[source]\nkind = \"rabbit\"", "kind"),
+            ("[source]\nack = \"admission\"", "store.url"),
         ] {
             let error = Config::parse(text, Path::new("")).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");

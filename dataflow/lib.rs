@@ -9,5 +9,7 @@ pub mod gateway;
 pub mod health;
 pub mod metrics;
 pub mod process;
+pub mod publish;
 mod pull;
+pub mod take_over;
 pub mod worker;

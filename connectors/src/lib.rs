@@ -2,7 +2,9 @@
 //!
 //! - [`store`]: admissions, outcomes, dead letters and the spool, in an SQLite file or a Postgres database. The only commit
 //!   point.
-//! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory.
+//! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory,
+//!   [`with_spool`] a broker and the queue as one.
+//! - [`sink`]: what every sink of messages can do.
 //! - [`objects`]: where audio lies.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
 //!
@@ -11,6 +13,8 @@
 pub mod listed;
 pub mod objects;
 pub mod parquet;
+pub mod sink;
 pub mod source;
 pub mod spool;
 pub mod store;
+pub mod with_spool;

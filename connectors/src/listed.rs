@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use records::{Fault, Lane, UtcMicros};
+use records::{Fault, Lane};
 
 use crate::source::{Delivery, Lease, Pending, Source};
 
@@ -36,11 +36,7 @@ impl Source for Listed {
         let count = if lane == Lane::High { max.min(left.events.len()) } else { 0 };
         let taken: Vec<_> = left.events.drain(..count).collect();
         left.leased.extend(taken.iter().map(|(message, _)| message));
-        let delivery = |(message, payload)| Delivery {
-            lease: Lease { message, delivery: 1 },
-            payload,
-            enqueued_at: UtcMicros::default(),
-        };
+        let delivery = |(message, payload)| Delivery { lease: Lease::Held(message), payload };
         ready(Ok(taken.into_iter().map(delivery).collect())).boxed()
     }
 
@@ -51,7 +47,9 @@ impl Source for Listed {
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
         let mut left = self.left();
         for lease in leases {
-            left.leased.remove(&lease.message);
+            if let Lease::Held(message) = lease {
+                left.leased.remove(message);
+            }
         }
         ready(Ok(())).boxed()
     }

@@ -1,9 +1,30 @@
 //! What every source of uploads can do: deliver under a lease, and take an acknowledgement.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use records::{Fault, Lane};
 
-pub use crate::store::{Delivery, Lease, Pending};
+use crate::store;
+pub use crate::store::Pending;
+
+/// The claim on one delivery, to be acknowledged, released or extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lease {
+    /// A message of the store's queue.
+    Spool(store::Lease),
+    /// A message that the source itself holds, under a number that it never gives out again.
+    Held(u64),
+}
+
+/// A message that nobody else gets while the lease holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The claim on it.
+    pub lease: Lease,
+    /// The event's bytes.
+    pub payload: Arc<[u8]>,
+}
 
 /// A source of uploads with a high and a low lane. Every call may fail and be repeated.
 pub trait Source: Send + Sync {
@@ -19,7 +40,7 @@ pub trait Source: Send + Sync {
     /// Gives messages back, to be delivered to somebody else at once.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>>;
 
-    /// What a lane has that is not acknowledged.
+    /// What a lane has that is not acknowledged, as far as the source can tell.
     fn pending(&self, lane: Lane) -> BoxFuture<'_, Result<Pending, Fault>>;
 
     /// How long a lease holds; whoever holds one extends it well before.

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use records::{ErrorType, Fault, FaultClass, Lane, UtcMicros};
 
 use crate::source::{Delivery, Lease, Pending, Source};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// The embedded source: leases are rows, so that they outlive whoever took them.
 pub struct Spool {
@@ -33,21 +33,23 @@ impl Source for Spool {
             if !self.store.is_ready(lane, now).await.map_err(fault)? {
                 return Ok(Vec::new());
             }
-            self.store.lease(lane, max, self.until(), now).await.map_err(fault)
+            let leased = self.store.lease(lane, max, self.until(), now).await.map_err(fault)?;
+            let delivery = |it: store::Delivery| Delivery { lease: Lease::Spool(it.lease), payload: it.payload };
+            Ok(leased.into_iter().map(delivery).collect())
         }
         .boxed()
     }
 
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<u64, Fault>> {
-        async move { self.store.extend(leases, self.until()).await.map_err(fault) }.boxed()
+        async move { self.store.extend(&rows(leases), self.until()).await.map_err(fault) }.boxed()
     }
 
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
-        async move { self.store.acknowledge(leases).await.map_err(fault) }.boxed()
+        async move { self.store.acknowledge(&rows(leases)).await.map_err(fault) }.boxed()
     }
 
     fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
-        async move { self.store.release(leases).await.map_err(fault) }.boxed()
+        async move { self.store.release(&rows(leases)).await.map_err(fault) }.boxed()
     }
 
     fn pending(&self, lane: Lane) -> BoxFuture<'_, Result<Pending, Fault>> {
@@ -59,7 +61,17 @@ impl Source for Spool {
     }
 }
 
-fn fault(error: StoreError) -> Fault {
+/// The queue's own leases; there are no others here.
+fn rows(leases: &[Lease]) -> Vec<store::Lease> {
+    let row = |lease: &Lease| match lease {
+        Lease::Spool(row) => *row,
+        Lease::Held(number) => panic!("lease {number} is of another source"),
+    };
+    leases.iter().map(row).collect()
+}
+
+/// A failure of the store as a fault.
+pub fn fault(error: StoreError) -> Fault {
     let (unavailable, message) = (ErrorType::Unavailable, error.to_string());
     match error.class() {
         FaultClass::Permanent => Fault::permanent(unavailable, message),

@@ -12,6 +12,7 @@ mod outcomes;
 mod process;
 mod serve;
 mod show;
+mod sinks;
 mod start;
 mod train;
 

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::source::Source;
 use connectors::spool::Spool;
+use connectors::with_spool::WithSpool;
 use models::Annotator;
 use models::local::LocalModel;
 use records::Lane;
 use tidemark::clock::now;
-use tidemark::config::Config;
+use tidemark::config::{AckChoice, Config};
 use tidemark::drain::{self, Drained, Signals};
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
+use tidemark::take_over;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
+use super::sinks::Sinks;
 use super::{Common, Exit, start};
 
 #[derive(clap::Args)]
@@ -45,7 +47,12 @@ impl Serve {
         let store = start::store(&config, &common.data).await?;
         let _claim = store.claim().await?;
         let models = start::models(&config).await?;
-        let source: Arc<dyn Source> = Arc::new(Spool::new(store.clone(), config.spool.lease_ms, now));
+        let spool = Spool::new(store.clone(), config.spool.lease_ms, now);
+        let broker = start::broker(&config).await?;
+        let source: Arc<dyn Source> = match (&broker, config.source.ack) {
+            (Some(broker), AckChoice::Outcome) => Arc::new(WithSpool::new(Arc::clone(broker), spool)),
+            (Some(_), AckChoice::Admission) | (None, _) => Arc::new(spool),
+        };
         let parts = start::parts(&config, Arc::clone(&source), &store, &models)?;
         let mut signals = Signals::listen()?;
         // Bound before anything is pulled: a port that is taken must not cost an upload its lease.
@@ -54,6 +61,10 @@ impl Serve {
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (http.listen)"))?;
         let address = listener.local_addr()?;
         let mut worker = Worker::start(&parts)?;
+        let (stop_taking_over, stopped) = watch::channel(false);
+        if let (Some(broker), AckChoice::Admission) = (&broker, config.source.ack) {
+            take_over::start(broker, &store, &parts.health, now, &stopped);
+        }
 
         let primary = Arc::clone(&models.primary);
         let health = Arc::clone(&parts.health);
@@ -67,9 +78,7 @@ impl Serve {
         tracing::info!(model = parts.primary.model(), fallback, %address, store = %store.url(), "serving");
 
         watch_backlog(Arc::clone(&source), Arc::clone(&parts.metrics));
-        let export = ParquetExport::new(store.clone(), &common.data);
-        let (end_export, ending) = oneshot::channel();
-        let exporting = tokio::spawn(export_often(export, Duration::from_secs(config.parquet.interval_s), ending));
+        let sinks = Sinks::start(&config, &store, &common.data, &parts.health).await?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
@@ -81,9 +90,9 @@ impl Serve {
                 bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
             }
         }
+        stop_taking_over.send_replace(true);
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
-        drop(end_export);
-        let written = exporting.await??;
+        let written = sinks.finish().await?;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
         // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.
         if drained == Drained::Finished {
@@ -114,31 +123,4 @@ fn watch_backlog(source: Arc<dyn Source>, metrics: Arc<Metrics>) {
             }
         }
     });
-}
-
-/// Exports now and then, and a last time once `ending` is closed.
-async fn export_often(
-    export: ParquetExport,
-    interval: Duration,
-    mut ending: oneshot::Receiver<()>,
-) -> Result<Exported, ExportError> {
-    let mut ticks = tokio::time::interval(interval);
-    let mut all = Exported::default();
-    loop {
-        let last = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = &mut ending => true,
-        };
-        match export.export(now()).await {
-            Ok(written) => {
-                all.rows += written.rows;
-                all.files += written.files;
-            }
-            Err(error) if last => return Err(error),
-            Err(error) => tracing::warn!(%error, "cannot write Parquet files; trying again in a while"),
-        }
-        if last {
-            return Ok(all);
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use connectors::sink::Sink;
 use connectors::source::Source;
 use connectors::store::{Store, StoreUrl};
 use models::Annotator;
@@ -12,7 +13,7 @@ use models::openai::{OpenAi, SecretString, Time};
 use models::qwen2_audio::Description;
 use models::schema::MetadataSchema;
 use tidemark::clock::now;
-use tidemark::config::Config;
+use tidemark::config::{Config, SourceChoice};
 use tidemark::health::Health;
 use tidemark::metrics::Metrics;
 use tidemark::worker::Parts;
@@ -75,6 +76,18 @@ pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
     };
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
     Ok(Models { primary: Arc::new(primary), fallback })
+}
+
+/// The system that brings uploads, where it is another one than the store.
+pub(super) async fn broker(config: &Config) -> anyhow::Result<Option<Arc<dyn Source>>> {
+    match config.source.kind {
+        SourceChoice::Spool => Ok(None),
+    }
+}
+
+/// Where outcomes are published.
+pub(super) async fn sinks(_config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>> {
+    Ok(Vec::new())
 }
 
 /// What a worker on `source` is made of.

@@ -194,6 +194,37 @@ pub struct StoreConfig {
     pub url: Option<StoreUrl>,
 }
 
+/// `[source]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// Which system brings uploads. What is redriven or enqueued by hand waits in the embedded queue, which is worked in
+    /// any case.
+    pub kind: SourceChoice,
+    /// When a broker's message is acknowledged.
+    pub ack: AckChoice,
+}
+
+/// Which system brings uploads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceChoice {
+    /// The embedded queue alone.
+    #[default]
+    Spool,
+}
+
+/// When a broker's message is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AckChoice {
+    /// When its upload has its outcome.
+    #[default]
+    Outcome,
+    /// When it is in the embedded queue, in a database that outlives this machine; every worker may take it from there.
+    Admission,
+}
+
 /// `[spool]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

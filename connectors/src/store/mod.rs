@@ -20,6 +20,7 @@ mod exports;
 mod outcomes;
 mod postgres;
 mod rows;
+mod sinks;
 mod spool;
 mod sqlite;
 mod url;

@@ -15,7 +15,10 @@ use super::url::postgres_options;
 use super::{StoreError, StoreUrl};
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_store.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_store.sql"),
+    include_str!("../../migrations/postgres/0002_sinks.sql"),
+];
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -18,6 +18,8 @@ mod open;
 mod outcomes;
 mod proxy;
 mod server;
+#[path = "../store/sinks.rs"]
+mod sinks;
 #[path = "../store/spool.rs"]
 mod spool;
 #[path = "../store/steps.rs"]

@@ -9,6 +9,7 @@ mod memory;
 mod model;
 mod open;
 mod outcomes;
+mod sinks;
 mod spool;
 mod steps;
 

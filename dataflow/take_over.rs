@@ -1,0 +1,71 @@
+//! Takes a broker's messages over into the store's queue, so that no lease of the broker has to live as long as the work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectors::source::Source;
+use connectors::spool::fault;
+use connectors::store::Store;
+use records::{Fault, Lane, UtcMicros};
+use tokio::sync::watch;
+
+use crate::health::Health;
+
+/// What is not ready where it fails.
+const TAKE_OVER: &str = "take over from the source";
+/// The most messages that one transaction brings.
+const BATCH: usize = 256;
+/// How soon an empty lane is looked at again.
+const POLL: Duration = Duration::from_millis(20);
+/// How soon it is tried again after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Starts one task a lane, until `stopped`. A message is acknowledged when it is durable in the store; one whose
+/// acknowledgement is lost comes again, and is a redelivery of its upload.
+pub fn start(
+    broker: &Arc<dyn Source>,
+    store: &Store,
+    health: &Arc<Health>,
+    clock: fn() -> UtcMicros,
+    stopped: &watch::Receiver<bool>,
+) {
+    for lane in Lane::ALL {
+        let (broker, store, health) = (Arc::clone(broker), store.clone(), Arc::clone(health));
+        let mut stopped = stopped.clone();
+        tokio::spawn(async move {
+            while !*stopped.borrow() {
+                let pause = match round(&*broker, &store, lane, clock).await {
+                    Ok(taken) => {
+                        health.works(TAKE_OVER);
+                        if taken > 0 { Duration::ZERO } else { POLL }
+                    }
+                    Err(error) => {
+                        health.failed(TAKE_OVER, &error);
+                        tracing::warn!(%lane, %error, "cannot take over from the source; trying again");
+                        PAUSE
+                    }
+                };
+                tokio::select! {
+                    _ = stopped.changed() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+    }
+}
+
+/// One transaction's messages; how many.
+async fn round(broker: &dyn Source, store: &Store, lane: Lane, clock: fn() -> UtcMicros) -> Result<usize, Fault> {
+    let deliveries = broker.pull(lane, BATCH).await?;
+    if deliveries.is_empty() {
+        return Ok(0);
+    }
+    let leases: Vec<_> = deliveries.iter().map(|delivery| delivery.lease).collect();
+    let messages: Vec<_> = deliveries.iter().map(|delivery| (lane, &delivery.payload[..])).collect();
+    if let Err(error) = store.enqueue(&messages, clock()).await {
+        broker.release(&leases).await?;
+        return Err(fault(error));
+    }
+    broker.acknowledge(&leases).await?;
+    Ok(leases.len())
+}
