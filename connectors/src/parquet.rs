@@ -20,6 +20,9 @@ use tokio::task::spawn_blocking;
 
 use crate::store::{Batch, Store, StoreError};
 
+/// Under which the store keeps what these files have.
+const SINK: &str = "parquet";
+
 /// Outcomes of a batch: what one file holds at most.
 const ROWS_PER_BATCH: u32 = 50_000;
 
@@ -89,17 +92,17 @@ impl ParquetExport {
     /// `reached` is called at each point where a process may have died: an error ends the export there, with nothing
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
-        let _turn = runtime.block_on(self.store.claim_export("parquet"))?;
+        let _turn = runtime.block_on(self.store.claim_export(SINK))?;
         fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
         let _lock = lock(&self.folder)?;
         let mut exported = Exported::default();
-        while let Some(batch) = runtime.block_on(self.store.begin_export(self.rows_per_batch, now))? {
+        while let Some(batch) = runtime.block_on(self.store.begin_export(SINK, self.rows_per_batch, now))? {
             reached()?;
             for day in runtime.block_on(self.store.days_of(batch))? {
                 exported.rows += self.write_day(runtime, batch, day, reached)?;
                 exported.files += 1;
             }
-            runtime.block_on(self.store.end_export(batch, now))?;
+            runtime.block_on(self.store.end_export(SINK, batch, now))?;
             reached()?;
         }
         Ok(exported)

@@ -1,4 +1,4 @@
-//! Which outcomes a sink of files has written: ranges of the log, each begun before the first byte and ended after the
+//! Which outcomes a sink of files or of load jobs has written: ranges of the log, each begun before the first byte and ended after the
 //! last.
 
 use records::{Outcome, UtcMicros};
@@ -19,14 +19,15 @@ pub(crate) struct Batch {
 /// Microseconds of a day.
 const DAY: u64 = 86_400_000_000;
 
-const LAST: &str = "SELECT first_seq, last_seq, done_at FROM exports ORDER BY first_seq DESC LIMIT 1";
+const LAST: &str =
+    "SELECT first_seq, last_seq, done_at FROM exports WHERE sink = $1 ORDER BY first_seq DESC LIMIT 1";
 
 const NEXT: &str = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM
     (SELECT seq FROM outcomes WHERE seq > $1 ORDER BY seq LIMIT $2) AS next";
 
-const BEGIN: &str = "INSERT INTO exports (first_seq, last_seq, begun_at) VALUES ($1, $2, $3)";
+const BEGIN: &str = "INSERT INTO exports (sink, first_seq, last_seq, begun_at) VALUES ($1, $2, $3, $4)";
 
-const END: &str = "UPDATE exports SET done_at = $2 WHERE first_seq = $1";
+const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
 
 const DAYS: &str = "SELECT DISTINCT arrived_at / $3 AS day FROM outcomes WHERE seq BETWEEN $1 AND $2 ORDER BY day";
 
@@ -34,11 +35,16 @@ const OF_DAY: &str =
     "SELECT * FROM outcomes WHERE seq BETWEEN $1 AND $2 AND arrived_at / $3 = $4 ORDER BY seq LIMIT $5";
 
 impl Store {
-    /// The batch to export: the one that was begun and not ended, else the next up to `rows` outcomes, which are then
-    /// begun. `None` where all is exported. Whoever asks holds [`Store::claim_export`].
-    pub(crate) async fn begin_export(&self, rows: u32, now: UtcMicros) -> Result<Option<Batch>, StoreError> {
+    /// The batch that `sink` is to write: the one that was begun and not ended, else the next up to `rows` outcomes, which
+    /// are then begun. `None` where it has all. Whoever asks holds [`Store::claim_export`].
+    pub(crate) async fn begin_export(
+        &self,
+        sink: &str,
+        rows: u32,
+        now: UtcMicros,
+    ) -> Result<Option<Batch>, StoreError> {
         let mut transaction = self.database.begin_in_turn().await?;
-        let last = transaction.fetch(LAST, &[]).await?;
+        let last = transaction.fetch(LAST, &[sink.into()]).await?;
         let (exported, unfinished) = match last.first() {
             Some(row) if row.get::<Option<i64>>("done_at")?.is_none() => (0, batch(row)?),
             Some(row) => (row.get::<i64>("last_seq")?, None),
@@ -50,7 +56,8 @@ impl Store {
                 let next = transaction.fetch(NEXT, &[exported.into(), rows.into()]).await?;
                 let next = next.first().map(batch).transpose()?.flatten();
                 if let Some(Batch { first_seq, last_seq }) = next {
-                    transaction.execute(BEGIN, &[first_seq.into(), last_seq.into(), now.0.into()]).await?;
+                    let values = [sink.into(), first_seq.into(), last_seq.into(), now.0.into()];
+                    transaction.execute(BEGIN, &values).await?;
                 }
                 next
             }
@@ -59,9 +66,9 @@ impl Store {
         Ok(begun)
     }
 
-    /// Ends a batch: its files are durable.
-    pub(crate) async fn end_export(&self, batch: Batch, now: UtcMicros) -> Result<(), StoreError> {
-        self.write_one(END, &[batch.first_seq.into(), now.0.into()]).await.map(drop)
+    /// Ends a batch: it is durable where `sink` writes.
+    pub(crate) async fn end_export(&self, sink: &str, batch: Batch, now: UtcMicros) -> Result<(), StoreError> {
+        self.write_one(END, &[sink.into(), batch.first_seq.into(), now.0.into()]).await.map(drop)
     }
 
     /// The first moments of the UTC days on which the batch's uploads arrived, in order.

@@ -1,0 +1,170 @@
+//! A worker without a model's work: how many uploads a second it ends durably, in how much memory, and what a long queue of
+//! bulk uploads costs the urgent ones. `cargo bench --bench load -- [UPLOADS] [postgres://…]`.
+
+#![expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connectors::spool::Spool;
+use connectors::store::{Store, StoreUrl};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use models::{Annotator, Request};
+use records::{Annotation, Confidence, Fault, Lane, Metadata, MicroUsd};
+use tidemark::clock::now;
+use tidemark::config::Config;
+use tidemark::health::Health;
+use tidemark::metrics::Metrics;
+use tidemark::worker::{Parts, Worker};
+
+/// Uploads of each lane that the worker may have in flight.
+const IN_FLIGHT: [usize; 2] = [256, 4096];
+/// What waits in the low lane while urgent uploads come.
+const BACKLOGS: [u64; 3] = [0, 10_000, 1_000_000];
+/// Urgent uploads, and how far apart they come.
+const URGENT: u64 = 500;
+const APART: Duration = Duration::from_millis(10);
+
+/// A model that knows its answer.
+struct Scripted;
+
+impl Annotator for Scripted {
+    fn model(&self) -> &str {
+        "scripted"
+    }
+
+    fn annotate(&self, _: Request) -> BoxFuture<'_, Result<Annotation, Fault>> {
+        let sure = Confidence::try_from(0.9).expect("in [0, 1]");
+        let mut metadata = Metadata::new();
+        metadata.insert("genre".to_owned(), "jazz".into());
+        metadata.insert("tempo_bpm".to_owned(), 120.into());
+        let annotation = Annotation {
+            model: "scripted".to_owned(),
+            metadata,
+            confidence: Some(sure),
+            field_confidence: BTreeMap::from([("genre".to_owned(), sure), ("tempo_bpm".to_owned(), sure)]),
+            inference_ms: 1,
+            cost: MicroUsd(0),
+        };
+        ready(Ok(annotation)).boxed()
+    }
+}
+
+fn event(name: &str, tier: &str) -> Vec<u8> {
+    let event =
+        serde_json::json!({ "upload_id": name, "customer_id": "c", "tier": tier, "audio_uri": "/audio/clip.wav" });
+    event.to_string().into_bytes()
+}
+
+async fn enqueue(store: &Store, lane: Lane, prefix: &str, count: u64) {
+    let tier = if lane == Lane::High { "enterprise" } else { "free" };
+    let numbers: Vec<u64> = (0..count).collect();
+    for numbers in numbers.chunks(10_000) {
+        let messages: Vec<_> = numbers.iter().map(|number| (lane, event(&format!("{prefix}-{number}"), tier))).collect();
+        store.enqueue(&messages, now()).await.expect("enqueued");
+    }
+}
+
+fn worker(store: &Store) -> Worker {
+    let parts = Parts {
+        source: Arc::new(Spool::new(store.clone(), 60_000, now)),
+        store: store.clone(),
+        primary: Arc::new(Scripted),
+        fallback: None,
+        rules: Config::default().rules().expect("valid"),
+        max_in_flight: IN_FLIGHT,
+        metrics: Arc::new(Metrics::new()),
+        health: Arc::new(Health::default()),
+        clock: now,
+    };
+    Worker::start(&parts).expect("starts")
+}
+
+/// Waits until a lane has nothing left, acknowledged to the last; `look` is called with what is left.
+async fn idle(store: &Store, lane: Lane, mut look: impl FnMut(u64)) {
+    loop {
+        let pending = store.pending(lane, now()).await.expect("counted");
+        let left = pending.ready + pending.leased;
+        look(left);
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// MiB of this process that are in memory.
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+}
+
+async fn throughput(store: &Store, uploads: u64) {
+    enqueue(store, Lane::Low, "bulk", uploads).await;
+    let mut worker = worker(store);
+    let begun = Instant::now();
+    let mut next = uploads;
+    idle(store, Lane::Low, |left| {
+        if left <= next {
+            println!("{:>10} uploads ended {:>6} MiB", uploads - left, resident_mb());
+            next = left.saturating_sub(uploads / 10);
+        }
+    })
+    .await;
+    let rate = uploads as f64 / begun.elapsed().as_secs_f64();
+    worker.stop();
+    worker.ended().await.expect("ended");
+    let outcomes: u64 = store.tally().await.expect("counted").iter().map(|(.., uploads)| uploads).sum();
+    assert_eq!(outcomes, uploads, "one outcome each");
+    println!("{uploads} uploads: {rate:.0} a second from the queue to their durable outcomes");
+}
+
+/// Urgent uploads from the moment they are enqueued to their durable outcome, beside what waits in the low lane.
+async fn backlog(store: &Store) {
+    for waiting in BACKLOGS {
+        let name = format!("beside{waiting}");
+        enqueue(store, Lane::Low, &name, waiting).await;
+        let mut worker = worker(store);
+        let mut enqueued = HashMap::new();
+        for number in 0..URGENT {
+            let upload = format!("{name}-urgent-{number}");
+            enqueued.insert(upload.clone(), now());
+            store.enqueue(&[(Lane::High, event(&upload, "enterprise"))], now()).await.expect("enqueued");
+            tokio::time::sleep(APART).await;
+        }
+        idle(store, Lane::High, |_| ()).await;
+        let mut taken = Vec::new();
+        for (upload, at) in enqueued {
+            let id = upload.try_into().expect("in the alphabet");
+            let outcome = store.outcome(&id).await.expect("read").expect("it ended");
+            taken.push(outcome.completed_at.0.saturating_sub(at.0) as f64 / 1000.0);
+        }
+        taken.sort_unstable_by(f64::total_cmp);
+        let (median, high) = (taken[taken.len() / 2], taken[taken.len() * 99 / 100]);
+        let left = store.pending(Lane::Low, now()).await.expect("counted");
+        let left = left.ready + left.leased;
+        println!("urgent beside {waiting:>8} bulk uploads ({left} left): median {median:.1} ms, 99th percentile {high:.1} ms");
+        worker.stop();
+        worker.ended().await.expect("ended");
+        // What is left is nobody's concern.
+        let rest = store.lease(Lane::Low, usize::MAX >> 1, now().plus_ms(1000), now()).await.expect("leased");
+        let leases: Vec<_> = rest.iter().map(|delivery| delivery.lease).collect();
+        store.acknowledge(&leases).await.expect("acknowledged");
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let uploads = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = match std::env::args().find(|argument| argument.starts_with("postgres")) {
+        Some(address) => address.parse::<StoreUrl>().expect("an address"),
+        None => StoreUrl::Sqlite(folder.path().join("tidemark.db")),
+    };
+    let store = Store::open(url).await.expect("a store");
+    throughput(&store, uploads).await;
+    backlog(&store).await;
+}
