@@ -1,7 +1,7 @@
 # `make` lists the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services check simulate test-crash services-up services-down build clips dataset transformers
+.PHONY: help demo test test-services test-faults check simulate test-crash services-up services-down build clips dataset transformers
 
 # Fetches libtorch for the CPU once, outside the repository; LIBTORCH in the environment wins.
 cargo = export LIBTORCH; LIBTORCH=$$(deploy/setup/libtorch.sh) && cargo
@@ -22,6 +22,14 @@ test-services: ## Run the tests that need real services; installs Postgres where
 check: ## Format, lints, and the crates that each crate may use
 	@cargo fmt --all --check
 	@$(cargo) clippy --workspace --all-targets --test postgres --test services -- --deny warnings
+
+UPLOADS ?= 2000
+SEED ?= 1
+test-faults: ## Three workers on one Postgres and 2,000 uploads under each fault, a row a fault: UPLOADS=300 SEED=7 for others
+	@$(cargo) test --no-run --workspace --test faults
+	@echo '| fault | uploads | outcomes | twice | dead letters | times | slowest recovery | took |'
+	@echo '|---|---|---|---|---|---|---|---|'
+	@export UPLOADS=$(UPLOADS) SEED=$(SEED); $(cargo) test --quiet --workspace --test faults -- --nocapture --test-threads=1
 
 SEEDS ?= 20000
 simulate: ## Run the process graph in the simulator: SEEDS=20000, or SEED=17 to replay one

@@ -39,7 +39,7 @@ fn throughput(model: &Qwen2Audio, batch: usize, seconds: &[usize]) -> (f64, f64)
     let run = |_| {
         let choosers = rows.iter().map(|_| Greedy { eos: Arc::new([]), max_new_tokens: NEW_TOKENS }).collect();
         let (started, cpu) = (Instant::now(), cpu_seconds());
-        let answers = generate(model, &rows, choosers);
+        let answers = generate(model, rows.clone(), choosers);
         let took = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.tokens.len() == NEW_TOKENS)));
         took
@@ -65,7 +65,7 @@ fn grammar(model: &Qwen2Audio) {
     let rows: Vec<Row> = (0..16).map(|_| row(5)).collect();
     let run = |_| {
         let started = Instant::now();
-        let answers = generate(model, &rows, rows.iter().map(|_| grammar.chooser()).collect());
+        let answers = generate(model, rows.clone(), rows.iter().map(|_| grammar.chooser()).collect());
         let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
         (started.elapsed().as_secs_f64(), answers)
     };
@@ -82,7 +82,7 @@ fn memory(model: &Qwen2Audio) {
         // Begins the peak anew.
         std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
         let choosers = (0..rows).map(|_| Greedy { eos: Arc::new([]), max_new_tokens: NEW_TOKENS }).collect();
-        let answers = generate(model, &vec![row(30); rows], choosers);
+        let answers = generate(model, vec![row(30); rows], choosers);
         assert!(answers.iter().all(Result::is_ok));
         let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");

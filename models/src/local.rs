@@ -282,7 +282,7 @@ fn rehearse(model: &Qwen2Audio, log_mel: &LogMel, schema: &MetadataSchema) -> Re
         return Err(ModelError::Request(reason));
     }
     let twice = vec![Greedy { eos: [].into(), max_new_tokens: 2 }];
-    generate(model, &[row], twice).into_iter().try_for_each(|answer| answer.map(|_| ()))?;
+    generate(model, vec![row], twice).into_iter().try_for_each(|answer| answer.map(|_| ()))?;
     Ok(prompt + answer)
 }
 

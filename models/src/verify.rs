@@ -205,7 +205,7 @@ fn compare_case(
 
     let greedy = |tokens: &Vec<u32>| Greedy { eos: Arc::new([]), max_new_tokens: tokens.len() };
     let choosers = case.generated.iter().map(greedy).collect();
-    let answers = generate(model, &rows, choosers).into_iter().collect::<Result<Vec<Generated>, _>>()?;
+    let answers = generate(model, rows, choosers).into_iter().collect::<Result<Vec<Generated>, _>>()?;
     let pairs = || answers.iter().zip(&case.generated);
     let tokens = pairs().map(|(answer, expected)| differing(&answer.tokens, expected)).sum();
     report.add(format!("{name}.generated (differing)"), tokens, 0.0);

@@ -48,7 +48,7 @@ fn greedy(max_new_tokens: usize) -> Box<dyn TokenChooser> {
 }
 
 fn alone(model: &Qwen2Audio, row: &Row, tokens: usize) -> Generated {
-    let mut answers = generate(model, std::slice::from_ref(row), vec![greedy(tokens)]);
+    let mut answers = generate(model, vec![row.clone()], vec![greedy(tokens)]);
     answers.remove(0).expect("an answer")
 }
 
@@ -71,7 +71,7 @@ fn rows_of_other_lengths_questions_and_clips_are_answered_as_if_alone() {
         ];
         // Each row is done at another time, so the batch shrinks while it runs.
         let lengths = [5, 140, 1, 20];
-        let answers = generate(&model, &rows, lengths.map(greedy).into());
+        let answers = generate(&model, rows.to_vec(), lengths.map(greedy).into());
         for ((answer, row), length) in answers.iter().zip(&rows).zip(lengths) {
             let answer = answer.as_ref().expect("an answer");
             assert_eq!(answer.tokens.len(), length);
@@ -110,7 +110,7 @@ fn a_row_that_cannot_be_answered_fails_alone() {
     few_bands.bins = 64;
     few_bands.data.truncate(64 * few_bands.columns);
     let good = row(vec![chord()], "Describe this audio as JSON.");
-    let rows = [
+    let rows = vec![
         row(vec![poisoned], "NaN"),
         good.clone(),
         row(vec![Mel { frames: 2, ..chirp() }], "too short"),
@@ -125,7 +125,7 @@ fn a_row_that_cannot_be_answered_fails_alone() {
     choosers[5] = Box::new(Broken::Fails);
     choosers[6] = Box::new(Broken::Outside);
     choosers[8] = Box::new(Broken::Panics);
-    let answers = generate(&model, &rows, choosers);
+    let answers = generate(&model, rows, choosers);
     assert!(matches!(answers[0], Err(ModelError::NotANumber { token: 0 })), "{:?}", answers[0]);
     assert_same(answers[1].as_ref().expect("an answer"), &alone(&model, &good, 8));
     for request in [2, 3, 4, 7] {
@@ -144,7 +144,7 @@ fn end_of_text_ends_an_answer_and_is_no_part_of_it() {
     let last = whole.tokens[11];
     let end = whole.tokens.iter().position(|&token| token == last).expect("it is there");
     let chooser = Box::new(Greedy { eos: Arc::new([last]), max_new_tokens: 12 });
-    let answers = generate(&model, std::slice::from_ref(&row), vec![chooser as Box<dyn TokenChooser>]);
+    let answers = generate(&model, vec![row], vec![chooser as Box<dyn TokenChooser>]);
     assert_eq!(answers[0].as_ref().expect("an answer").tokens, whole.tokens[..end]);
 }
 
@@ -153,7 +153,7 @@ fn bfloat16_gives_nearly_the_same_probability() {
     let rows = [row(vec![chord()], "Describe this audio as JSON."), row(vec![chirp()], "Key?")];
     let half = Qwen2Audio::load(&fixture("tiny-a"), Device::Cpu, Kind::BFloat16).expect("loads");
     let full = model("tiny-a");
-    let answers = generate(&half, &rows, vec![greedy(1), greedy(1)]);
+    let answers = generate(&half, rows.to_vec(), vec![greedy(1), greedy(1)]);
     for (answer, row) in answers.iter().zip(&rows) {
         let (found, expected) = (answer.as_ref().expect("an answer").log_probs[0], alone(&full, row, 1).log_probs[0]);
         assert!((found - expected).abs() < 0.2, "{found} in bfloat16, {expected} in float32");
@@ -163,5 +163,5 @@ fn bfloat16_gives_nearly_the_same_probability() {
 
 #[test]
 fn no_row_gives_no_answer() {
-    assert!(generate::<Greedy>(&model("tiny-a"), &[], Vec::new()).is_empty());
+    assert!(generate::<Greedy>(&model("tiny-a"), Vec::new(), Vec::new()).is_empty());
 }

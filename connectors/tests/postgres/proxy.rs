@@ -1,6 +1,6 @@
 //! A wire to the database that can be cut: after a commit is passed on, before it is, or at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +26,7 @@ const WIRES: [Wire; 4] = [Wire::Whole, Wire::LosesTheAnswerOfCommit, Wire::Silen
 /// A port that leads to the database.
 pub(crate) struct Proxy {
     wire: Arc<AtomicU8>,
+    server: Arc<Mutex<String>>,
 }
 
 impl Proxy {
@@ -36,8 +37,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let wire = Arc::new(AtomicU8::new(Wire::Whole as u8));
-        tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&wire)));
-        (Self { wire }, format!("{user}@{address}/{database}?sslmode=disable"))
+        let server = Arc::new(Mutex::new(server.to_owned()));
+        tokio::spawn(accept(listener, Arc::clone(&server), Arc::clone(&wire)));
+        (Self { wire, server }, format!("{user}@{address}/{database}?sslmode=disable"))
+    }
+
+    /// Where new connections lead to, as `host:port`.
+    #[allow(dead_code, reason = "not every test binary moves its database")]
+    pub(crate) fn leads_to(&self, server: &str) {
+        server.clone_into(&mut self.server.lock().expect("nobody panics with it"));
     }
 
     /// What it does from the next byte on. A connection that fell silent once stays so.
@@ -46,9 +54,11 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, wire: Arc<AtomicU8>) {
+async fn accept(listener: TcpListener, server: Arc<Mutex<String>>, wire: Arc<AtomicU8>) {
     while let Ok((client, _)) = listener.accept().await {
-        let server = TcpStream::connect(&server).await.expect("the database is reached");
+        let place = server.lock().expect("nobody panics with it").clone();
+        // Where the database is gone, so is who asks for it.
+        let Ok(server) = TcpStream::connect(place).await else { continue };
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         let broken = Arc::new(AtomicBool::new(false));
         tokio::spawn(pass(from_client, to_server, Arc::clone(&wire), Arc::clone(&broken)));

@@ -243,7 +243,7 @@ pub fn row_bytes(model: &Qwen2Audio, row: &Row, new_tokens: usize) -> Result<usi
 /// Where there are not as many choosers as rows.
 pub fn generate<C: TokenChooser + 'static>(
     model: &Qwen2Audio,
-    rows: &[Row],
+    rows: Vec<Row>,
     choosers: Vec<C>,
 ) -> Vec<Result<Generated, ModelError>> {
     assert_eq!(rows.len(), choosers.len(), "each row has its chooser");
@@ -257,8 +257,8 @@ pub fn generate<C: TokenChooser + 'static>(
         Ok(engine) => engine,
         Err(error) => return rows.iter().map(|_| Err(error.clone())).collect(),
     };
-    for (key, (row, chooser)) in (0..).zip(rows.iter().zip(choosers)) {
-        engine.add(key, row.clone(), chooser, Urgency { lane: Lane::Low, deadline: UtcMicros(0) });
+    for (key, (row, chooser)) in (0..).zip(rows.into_iter().zip(choosers)) {
+        engine.add(key, row, chooser, Urgency { lane: Lane::Low, deadline: UtcMicros(0) });
     }
     let mut answers = BTreeMap::new();
     while !engine.is_idle() {

@@ -64,7 +64,7 @@ fn run(engine: &mut Engine<'_, Chooser>) -> BTreeMap<u64, Result<Generated, Mode
 }
 
 fn alone(model: &Qwen2Audio, row: &Row, chooser: Chooser) -> Generated {
-    generate(model, std::slice::from_ref(row), vec![chooser]).remove(0).expect("an answer")
+    generate(model, vec![row.clone()], vec![chooser]).remove(0).expect("an answer")
 }
 
 fn assert_same(found: &Generated, expected: &Generated) {

@@ -30,7 +30,8 @@ pub(crate) fn validate(
         let part = first..(first + TOGETHER).min(all);
         let row = |clip| Ok(Row { mels: vec![clips.beginning(clip)?], question: question.into() });
         let rows = part.clone().map(row).collect::<Result<Vec<_>, ModelError>>()?;
-        let answers = generate(model, &rows, rows.iter().map(|_| grammar.chooser()).collect());
+        let choosers = rows.iter().map(|_| grammar.chooser()).collect();
+        let answers = generate(model, rows, choosers);
         for (clip, answer) in part.zip(answers) {
             let text = answer.ok().and_then(|generated| model.tokenizer().decode(&generated.tokens).ok());
             let answer = text.and_then(|text| schema.read(&text).ok()).unwrap_or_default();

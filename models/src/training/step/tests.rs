@@ -119,7 +119,7 @@ fn eight_clips_are_learnt_by_heart_and_answered_as_served() {
     let row = |it: &Heard| crate::qwen2_audio::Row { mels: vec![it.example.mel.clone()], question: QUESTION.into() };
     let rows: Vec<_> = clips.iter().map(row).collect();
     let choosers = rows.iter().map(|_| grammar.chooser()).collect();
-    for (answer, clip) in crate::engine::generate(model, &rows, choosers).into_iter().zip(&clips) {
+    for (answer, clip) in crate::engine::generate(model, rows, choosers).into_iter().zip(&clips) {
         let text = model.tokenizer().decode(&answer.expect("an answer").tokens).expect("text");
         assert_eq!(schema.read(&text).expect("valid"), clip.example.metadata);
     }
