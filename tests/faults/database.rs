@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::harness::ROOT;
 
@@ -39,12 +40,18 @@ impl Database {
         self.script("up").lines().next().expect("an address").to_owned()
     }
 
-    /// kill -9 to the server; its children end by themselves.
-    pub(crate) fn kill(&self) {
+    /// kill -9 to the server; its children end by themselves, and no new one can start before they have.
+    pub(crate) async fn kill(&self) {
         let pid = std::fs::read_to_string(self.data().join("data/postmaster.pid")).expect("it runs");
         let pid = pid.lines().next().expect("its number").to_owned();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("Linux");
         let killed = Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
         assert!(killed.success(), "the server was killed");
+        let begun = Instant::now();
+        while children.split_whitespace().chain([&*pid]).any(is_alive) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server's processes {pid} {children} do not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Runs SQL as the server's owner.
@@ -53,6 +60,10 @@ impl Database {
         let output = ran.expect("psql runs: it comes with Postgres' client");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+fn is_alive(pid: &str) -> bool {
+    Path::new("/proc").join(pid).exists()
 }
 
 impl Drop for Database {

@@ -33,6 +33,8 @@ pub(crate) struct Fleet {
     address: String,
     homes: Vec<Home>,
     workers: Vec<Child>,
+    /// How often each was started.
+    starts: Vec<usize>,
     key: Option<String>,
     store: Store,
     began: Instant,
@@ -64,6 +66,7 @@ impl Fleet {
             address,
             homes,
             workers: Vec::new(),
+            starts: vec![1; WORKERS],
             key: key.map(str::to_owned),
             store,
             began: Instant::now(),
@@ -112,6 +115,7 @@ impl Fleet {
     pub(crate) fn replace(&mut self, worker: usize) {
         self.workers[worker].wait().expect("ended");
         self.workers[worker] = self.spawn(worker);
+        self.starts[worker] += 1;
     }
 
     /// Where the database is, past the wire.
@@ -181,6 +185,19 @@ impl Fleet {
         self.homes.iter().map(end).collect()
     }
 
+    /// Waits until a worker that was started last is past its start, in which a signal just ends it.
+    async fn until_it_serves(&self, worker: usize) {
+        let begun = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(self.homes[worker].path("log")).expect("its log");
+            if log.lines().filter(|line| line.contains(" serving ")).count() == self.starts[worker] {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "a worker does not start: {}", self.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits for the last upload, drains the workers, and looks at what is there: one outcome each, dead letters only where
     /// they are deserved, and nothing left in the queue. Prints the fault's row; the outcomes.
     pub(crate) async fn finish(mut self, fault: &str) -> Vec<Outcome> {
@@ -198,6 +215,7 @@ impl Fleet {
             }
         }
         for worker in 0..WORKERS {
+            self.until_it_serves(worker).await;
             self.signal(worker, "-TERM");
         }
         let workers = std::mem::take(&mut self.workers);

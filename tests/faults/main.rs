@@ -41,7 +41,7 @@ async fn the_database_is_killed() {
     let mut fleet = Fleet::start(1, "", None).await;
     for part in 1..=3 {
         fleet.until(f64::from(part) / 5.0).await;
-        fleet.database.kill();
+        fleet.database.kill().await;
         let address = fleet.database.up();
         fleet.moves_to(address).await;
         fleet.recovers().await;
