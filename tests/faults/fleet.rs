@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ impl Fleet {
         let (user, _) = self.address.split_once('@').expect("an address with a user");
         command.env("PGPASSWORD", user.rsplit_once(':').expect("an address with a password").1);
         command.envs(self.key.as_ref().map(|key| ("OPENAI_API_KEY", key)));
-        let log = File::options().create(true).append(true).open(home.path("log")).expect("a log");
+        let log = File::create(self.log(worker)).expect("a log");
         command.stdout(Stdio::null()).stderr(log).spawn().expect("starts")
     }
 
@@ -114,8 +114,8 @@ impl Fleet {
     /// Waits for a worker that was told to end, and starts another one in its place.
     pub(crate) fn replace(&mut self, worker: usize) {
         self.workers[worker].wait().expect("ended");
-        self.workers[worker] = self.spawn(worker);
         self.starts[worker] += 1;
+        self.workers[worker] = self.spawn(worker);
     }
 
     /// Where the database is, past the wire.
@@ -176,21 +176,25 @@ impl Fleet {
         self.address = address;
     }
 
+    /// What a worker said since its last start.
+    fn log(&self, worker: usize) -> PathBuf {
+        self.homes[worker].path(&format!("log-{}", self.starts[worker]))
+    }
+
     /// The ends of the workers' logs.
     fn logs(&self) -> String {
-        let end = |home: &Home| {
-            let log = std::fs::read_to_string(home.path("log")).unwrap_or_default();
+        let end = |worker| {
+            let log = std::fs::read_to_string(self.log(worker)).unwrap_or_default();
             log.lines().rev().take(5).map(|line| format!("\n  {line}")).collect::<String>()
         };
-        self.homes.iter().map(end).collect()
+        (0..WORKERS).map(end).collect()
     }
 
     /// Waits until a worker that was started last is past its start, in which a signal just ends it.
     async fn until_it_serves(&self, worker: usize) {
         let begun = Instant::now();
         loop {
-            let log = std::fs::read_to_string(self.homes[worker].path("log")).expect("its log");
-            if log.lines().filter(|line| line.contains(" serving ")).count() == self.starts[worker] {
+            if std::fs::read_to_string(self.log(worker)).is_ok_and(|log| log.contains(" serving ")) {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "a worker does not start: {}", self.logs());
