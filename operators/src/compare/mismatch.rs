@@ -60,7 +60,7 @@ mod tests {
         // A tenth of the treatment's customers is lost: 9 in 99 instead of 10 in 100.
         assert!(mismatch(&[90_000, 9_000], &[90, 10]) < 1e-9);
         assert!(mismatch(&[900, 90], &[90, 10]) > 0.5, "990 customers are too few to tell");
-        assert!(mismatch(&[500, 400], &[1, 1]) < MISMATCH_ALPHA);
+        assert!(mismatch(&[520, 380], &[1, 1]) < MISMATCH_ALPHA);
     }
 
     #[test]
