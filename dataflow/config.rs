@@ -12,7 +12,7 @@ use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
 use models::schema::MetadataSchema;
 use models::{ModelError, nano};
-use operators::{Arm, Experiment, LaneRules, RetryPolicy, Unit};
+use operators::{Arm, Experiment, LaneRules, RetryPolicy};
 use serde::Deserialize;
 
 use crate::process::Rules;
@@ -143,19 +143,25 @@ impl Config {
         self.experiment().map(|_| ())
     }
 
-    fn experiment(&self) -> Result<Experiment, String> {
-        let arm = |arm: &ArmConfig| Arm {
+    /// How uploads are drawn where no experiment runs.
+    ///
+    /// # Errors
+    /// In words, where the arms have no weight.
+    pub fn experiment(&self) -> Result<Experiment, String> {
+        let arms = self.experiment.arms.iter().map(|arm| self.arm(arm, None)).collect();
+        Experiment::new(self.experiment.salt.clone(), self.experiment.unit.into(), arms)
+            .map_err(|error| format!("experiment.arms: {error}"))
+    }
+
+    /// An arm as the graph takes it, with the model's prompt and threshold where it has none of its own.
+    pub fn arm(&self, arm: &ArmConfig, experiment: Option<&str>) -> Arm {
+        Arm {
+            experiment: experiment.map(str::to_owned),
             name: arm.name.clone(),
             weight: arm.weight,
             prompt: arm.prompt.as_ref().unwrap_or(&self.model.prompt).as_str().into(),
             threshold: arm.threshold.unwrap_or(self.model.threshold),
-        };
-        let unit = match self.experiment.unit {
-            UnitChoice::Customer => Unit::Customer,
-            UnitChoice::Upload => Unit::Upload,
-        };
-        let arms = self.experiment.arms.iter().map(arm).collect();
-        Experiment::new(self.experiment.salt.clone(), unit, arms).map_err(|error| format!("experiment.arms: {error}"))
+        }
     }
 
     /// Who is served first.
@@ -175,7 +181,7 @@ impl Config {
     pub fn rules(&self) -> Result<Rules, String> {
         Ok(Rules {
             lanes: self.lane_rules(),
-            experiment: self.experiment()?,
+            experiment: self.experiment()?.into(),
             retry: RetryPolicy {
                 max_attempts: self.retry.max_attempts,
                 base_ms: self.retry.base_ms,
@@ -224,7 +230,7 @@ impl Config {
 }
 
 /// The error with its line and key, and without the value, which may hold a password.
-fn at_its_key(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn at_its_key(text: &str, error: &toml::de::Error) -> String {
     let begin = error.span().map_or(0, |span| span.start);
     let before = text.get(..begin).unwrap_or_default();
     let line = text.lines().nth(before.matches('\n').count()).unwrap_or_default();

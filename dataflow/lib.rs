@@ -1,10 +1,11 @@
 //! Tidemark: audio uploads in, trustworthy metadata out.
 //!
-//! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how.
+//! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how; [`experiments`] compares arms.
 
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod experiments;
 pub mod gateway;
 pub mod health;
 pub mod metrics;

@@ -14,8 +14,8 @@ use std::sync::mpsc::SyncSender;
 
 use operators::bridge::{Inlet, Link, intake};
 use operators::{
-    Acknowledge, Admission, Admit, Answer, Arrival, Assign, Commit, Experiment, Fallback, InWork, Infer, LaneRules,
-    Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
+    Acknowledge, Admission, Admit, Answer, Arrival, Assign, Commit, CurrentExperiment, Fallback, InWork, Infer,
+    LaneRules, Partition, Question, Retry, RetryPolicy, SharedClock, Split, Ticket, Write,
 };
 use records::Admitted;
 use timely::dataflow::Scope;
@@ -44,7 +44,7 @@ pub struct Rules {
     /// Who is served first.
     pub lanes: LaneRules,
     /// Who gets which arm.
-    pub experiment: Experiment,
+    pub experiment: CurrentExperiment,
     /// How often to try.
     pub retry: RetryPolicy,
 }

@@ -82,6 +82,7 @@ mod tests {
             status: Status::Completed,
             branch: Some(branch),
             model: Some("m".into()),
+            experiment: None,
             arm: None,
             confidence: None,
             below_threshold: false,

@@ -5,6 +5,7 @@ mod distil;
 mod dlq;
 mod doctor;
 mod enqueue;
+mod experiment;
 mod labels;
 mod measure;
 mod model;
@@ -70,6 +71,9 @@ enum Command {
     /// Dead letters: what could not be described
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Experiments: which arms uploads are drawn into, and which one is better
+    #[command(subcommand)]
+    Experiment(experiment::Experiment),
     /// Checkpoints of Qwen2-Audio
     #[command(subcommand)]
     Model(model::Model),
@@ -118,6 +122,7 @@ fn command() -> Exit {
             Command::Enqueue(command) => command.run(&common).await,
             Command::Outcomes(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
+            Command::Experiment(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
             Command::Train(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,

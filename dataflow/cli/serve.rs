@@ -14,6 +14,7 @@ use records::Lane;
 use tidemark::clock::now;
 use tidemark::config::{AckChoice, Config};
 use tidemark::drain::{self, Drained, Signals};
+use tidemark::experiments;
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
 use tidemark::take_over;
@@ -60,6 +61,7 @@ impl Serve {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (http.listen)"))?;
         let address = listener.local_addr()?;
+        let experiments = experiments::start(&store, &config, &parts.rules.experiment, now).await?;
         let mut worker = Worker::start(&parts)?;
         let (stop_taking_over, stopped) = watch::channel(false);
         if let (Some(broker), AckChoice::Admission) = (&broker, config.source.ack) {
@@ -92,6 +94,7 @@ impl Serve {
         }
         stop_taking_over.send_replace(true);
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        drop(experiments);
         let written = sinks.finish().await?;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
         // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use connectors::store::StoreUrl;
 use models::local::Dtype;
+use operators::Unit;
 use records::{Mode, Tier};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[model]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -145,7 +146,7 @@ impl Default for ExperimentConfig {
 }
 
 /// What is drawn into an arm as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitChoice {
     /// All uploads of a customer.
@@ -154,8 +155,17 @@ pub enum UnitChoice {
     Upload,
 }
 
-/// `[[experiment.arms]]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+impl From<UnitChoice> for Unit {
+    fn from(choice: UnitChoice) -> Self {
+        match choice {
+            UnitChoice::Customer => Self::Customer,
+            UnitChoice::Upload => Self::Upload,
+        }
+    }
+}
+
+/// `[[experiment.arms]]`, and `[[arms]]` of an experiment's definition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmConfig {
     /// Its name in outcomes.
@@ -163,8 +173,10 @@ pub struct ArmConfig {
     /// Its share, relative to the other arms' weights.
     pub weight: u32,
     /// In place of the model's prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// In place of the model's threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
 }
 

@@ -1,6 +1,6 @@
 //! Puts each upload into an arm of the experiment.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use records::Upload;
 use timely::dataflow::StreamVec;
@@ -13,6 +13,8 @@ use crate::hash::fraction;
 /// One side of an experiment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arm {
+    /// The experiment's name in outcomes; `None` where none runs, or the upload counts in none.
+    pub experiment: Option<String>,
     /// Its name in outcomes.
     pub name: String,
     /// Its share, relative to the other arms' weights.
@@ -68,16 +70,38 @@ impl Experiment {
     }
 }
 
+/// The experiment that runs, which may be replaced while the graph works. Clones share it.
+#[derive(Clone, Debug)]
+pub struct CurrentExperiment(Arc<RwLock<Arc<Experiment>>>);
+
+impl From<Experiment> for CurrentExperiment {
+    fn from(experiment: Experiment) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(experiment))))
+    }
+}
+
+impl CurrentExperiment {
+    /// The experiment at this moment.
+    pub fn get(&self) -> Arc<Experiment> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets another one run from here on. What was assigned before keeps its arm.
+    pub fn replace(&self, experiment: Experiment) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(experiment);
+    }
+}
+
 /// Assigns uploads to arms.
 pub trait Assign {
-    /// Gives each upload its arm.
-    fn assign(self, experiment: Experiment) -> Self;
+    /// Gives each upload its arm of the experiment that runs when it comes by.
+    fn assign(self, experiment: CurrentExperiment) -> Self;
 }
 
 impl<T: Timestamp> Assign for StreamVec<'_, T, Flight> {
-    fn assign(self, experiment: Experiment) -> Self {
+    fn assign(self, experiment: CurrentExperiment) -> Self {
         self.map(move |mut flight| {
-            flight.arm = Arc::clone(experiment.arm(&flight.upload));
+            flight.arm = Arc::clone(experiment.get().arm(&flight.upload));
             flight
         })
     }

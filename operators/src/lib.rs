@@ -1,6 +1,6 @@
 //! Tidemark's stream transformations on timely dataflow, one a file, in the order of the process graph.
 //!
-//! Each is an extension trait on a timely stream and usable alone. Nothing here does I/O, spawns a thread or reads a
+//! Each is an extension trait on a timely stream and usable alone; [`compare`] is the statistics of experiments. Nothing here does I/O, spawns a thread or reads a
 //! clock: slow work is asked for through [`bridge`], and the clock is handed in.
 
 mod admit;
@@ -14,6 +14,7 @@ mod commit;
 mod ack;
 
 pub mod bridge;
+pub mod compare;
 mod clock;
 mod conclude;
 mod flight;
@@ -22,7 +23,7 @@ mod in_work;
 
 pub use ack::Acknowledge;
 pub use admit::{Admission, Admit};
-pub use assign::{Arm, Assign, Experiment, Unit};
+pub use assign::{Arm, Assign, CurrentExperiment, Experiment, Unit};
 pub use clock::{Clock, SharedClock};
 pub use commit::{Commit, Ending, Write};
 pub use conclude::{Conclusion, conclude};

@@ -52,6 +52,9 @@ pub struct Outcome {
     pub branch: Option<Branch>,
     /// The model whose answer this is; `None` without one.
     pub model: Option<String>,
+    /// The experiment that it counts in; `None` where none ran, or its arm had been stopped.
+    #[serde(default)]
+    pub experiment: Option<String>,
     /// The experiment arm; `None` where the event could not be read.
     pub arm: Option<String>,
     /// How sure the answering model was; `None` without a measure.

@@ -371,7 +371,13 @@ impl World {
 }
 
 fn rules() -> Rules {
-    let arm = |name: &str, weight| Arm { name: name.to_string(), weight, prompt: "?".into(), threshold: 0.8 };
+    let arm = |name: &str, weight| Arm {
+        experiment: None,
+        name: name.to_string(),
+        weight,
+        prompt: "?".into(),
+        threshold: 0.8,
+    };
     Rules {
         lanes: LaneRules {
             high_tiers: vec![Tier::Enterprise],
@@ -379,7 +385,9 @@ fn rules() -> Rules {
             high_slo_ms: 1_000,
             low_slo_ms: 600_000,
         },
-        experiment: Experiment::new("s".to_string(), Unit::Customer, vec![arm("a", 9), arm("b", 1)]).expect("weights"),
+        experiment: Experiment::new("s".to_string(), Unit::Customer, vec![arm("a", 9), arm("b", 1)])
+            .expect("weights")
+            .into(),
         retry: RetryPolicy { max_attempts: MAX_ATTEMPTS, base_ms: 100, max_ms: 10_000 },
     }
 }

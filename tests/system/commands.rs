@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Home, ROOT, clip, event, json_lines, text};
 
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 25] = [
     "upload_id",
     "version",
     "customer_id",
@@ -17,6 +17,7 @@ const FIELDS: [&str; 24] = [
     "status",
     "branch",
     "model",
+    "experiment",
     "arm",
     "confidence",
     "below_threshold",

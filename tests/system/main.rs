@@ -5,6 +5,7 @@ mod calibrate;
 mod commands;
 mod crash;
 mod drain;
+mod experiments;
 mod fallback;
 mod harness;
 #[path = "../../models/tests/openai/llmock.rs"]

@@ -34,6 +34,9 @@ impl Store {
 
     /// Waits a while for the turn to export to `sink`: of all workers of a Postgres database one exports at a time, so that no
     /// batch is written twice. A file's outcomes are exported by the one process that serves from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] where another worker has the turn all the while.
     pub async fn claim_export(&self, sink: &str) -> Result<Claim, StoreError> {
         let url @ StoreUrl::Postgres(text) = &self.url else { return Ok(Claim { _lock: None }) };
         let held = || StoreError::Held { store: url.to_string(), by: "exporting from" };

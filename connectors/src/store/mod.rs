@@ -7,6 +7,7 @@
 //! - [`Store::admit`]: the first arrival of an upload, and whether it already has its outcome.
 //! - [`Store::commit`]: outcomes, at most one for each version of an upload. The only commit point.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
+//! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
 //!
 //! Each call is one transaction, for as many items as it is given. All may be repeated: an upload enqueued twice is
 //! admitted once, and an outcome committed twice is written once.
@@ -16,6 +17,7 @@ mod claim;
 mod database;
 mod dead_letters;
 mod error;
+mod experiments;
 mod exports;
 mod outcomes;
 mod postgres;
@@ -32,6 +34,7 @@ use values::Value;
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;
+pub use experiments::{ArmStop, Started, StoredExperiment};
 pub(crate) use exports::Batch;
 pub use outcomes::Write;
 pub use spool::{Delivery, Lease, Pending};

@@ -10,7 +10,7 @@ use super::values::{Row, Value};
 
 /// The log, with the columns of [`outcome_values`].
 pub(super) const OUTCOMES: &str = "outcomes (seq, upload_id, version, customer_id, source, lane, tier, status, branch,
-    model, arm, confidence, below_threshold, metadata, field_confidence, attempts, error, error_type, queued_ms,
+    model, experiment, arm, confidence, below_threshold, metadata, field_confidence, attempts, error, error_type, queued_ms,
     inference_ms, total_ms, cost_micro_usd, arrived_at, completed_at, training_consent)";
 
 /// The attempts, with the columns of [`attempt_values`].
@@ -30,6 +30,7 @@ pub(super) fn outcome_values(seq: u64, outcome: &Outcome) -> Vec<Value<'_>> {
         outcome.status.as_str().into(),
         outcome.branch.map(records::Branch::as_str).into(),
         outcome.model.as_deref().into(),
+        outcome.experiment.as_deref().into(),
         outcome.arm.as_deref().into(),
         outcome.confidence.map(Confidence::get).into(),
         outcome.below_threshold.into(),
@@ -62,6 +63,7 @@ pub(super) fn outcome(row: &Row) -> Result<Outcome, StoreError> {
         status: parsed(row, "status")?,
         branch: text("branch")?.map(|text| parse("branch", &text)).transpose()?,
         model: text("model")?,
+        experiment: text("experiment")?,
         arm: text("arm")?,
         confidence: confidence.map(Confidence::try_from).transpose().map_err(StoreError::Damaged)?,
         below_threshold: row.get("below_threshold")?,

@@ -5,6 +5,8 @@
 mod crash;
 #[path = "../store/dead_letters.rs"]
 mod dead_letters;
+#[path = "../store/experiments.rs"]
+mod experiments;
 #[path = "../store/export.rs"]
 mod export;
 #[path = "../store/make.rs"]

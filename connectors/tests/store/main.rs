@@ -3,6 +3,7 @@
 
 mod crash;
 mod dead_letters;
+mod experiments;
 mod export;
 mod make;
 mod memory;

@@ -28,6 +28,7 @@ pub(crate) fn completed(number: u64, version: u32, arrived_at: UtcMicros) -> Out
         status: Status::Completed,
         branch: Some(Branch::Primary),
         model: Some("qwen2-audio".into()),
+        experiment: number.is_multiple_of(5).then(|| "prompt-2".into()),
         arm: Some("control".into()),
         confidence: Some(sure),
         below_threshold: number.is_multiple_of(2),
