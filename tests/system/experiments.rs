@@ -29,7 +29,7 @@ fn enqueue(home: &Home, round: &str, customers: usize, half_is_bad: bool) -> usi
     let mut events = Vec::new();
     for customer in 0..customers {
         for upload in 0..=customer % 3 {
-            let audio = if half_is_bad && (customer + upload) % 2 == 0 { &bad } else { &good };
+            let audio = if half_is_bad && (customer + upload).is_multiple_of(2) { &bad } else { &good };
             events.push(
                 json!({
                     "upload_id": format!("{round}-{customer}-{upload}"), "customer_id": format!("c{customer}"),

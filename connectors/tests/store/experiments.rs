@@ -89,7 +89,7 @@ async fn what_is_open_is_told_by_its_arrival_until_its_first_outcome() {
     admit(&store, [1]).await;
     assert_eq!(store.oldest_open().await.expect("read"), Some(START));
     let dead = ending(1, dead_lettered(1, 1, START));
-    store.commit(&[dead.clone()]).await.expect("committed");
+    store.commit(std::slice::from_ref(&dead)).await.expect("committed");
     assert_eq!(store.oldest_open().await.expect("read"), None);
     store.redrive(&[dead.0.upload_id], START).await.expect("redriven");
     assert_eq!(store.oldest_open().await.expect("read"), None, "what is redriven has an outcome that stands till then");

@@ -168,7 +168,7 @@ mod tests {
             customer_id: Some(format!("c{}", n % 97)),
             arrived_at: UtcMicros(n),
             completed_at: UtcMicros(n + 10),
-            ..outcome(n % 10 != 0, 0.5, n)
+            ..outcome(!n.is_multiple_of(10), 0.5, n)
         };
         let mut outcomes: Vec<_> = (0..count).map(of).collect();
         fastrand::Rng::with_seed(count).shuffle(&mut outcomes);
