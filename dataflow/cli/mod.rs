@@ -10,6 +10,7 @@ mod measure;
 mod model;
 mod outcomes;
 mod process;
+mod pubsub;
 mod serve;
 mod show;
 mod sinks;
@@ -70,6 +71,9 @@ enum Command {
     /// Dead letters: what could not be described
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Google Cloud Pub/Sub: what has to be there
+    #[command(subcommand, name = "pubsub")]
+    PubSub(pubsub::PubSub),
     /// Checkpoints of Qwen2-Audio
     #[command(subcommand)]
     Model(model::Model),
@@ -118,6 +122,7 @@ fn command() -> Exit {
             Command::Enqueue(command) => command.run(&common).await,
             Command::Outcomes(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
+            Command::PubSub(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
             Command::Train(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,
