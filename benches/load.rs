@@ -62,7 +62,8 @@ async fn enqueue(store: &Store, lane: Lane, prefix: &str, count: u64) {
     let tier = if lane == Lane::High { "enterprise" } else { "free" };
     let numbers: Vec<u64> = (0..count).collect();
     for numbers in numbers.chunks(10_000) {
-        let messages: Vec<_> = numbers.iter().map(|number| (lane, event(&format!("{prefix}-{number}"), tier))).collect();
+        let messages: Vec<_> =
+            numbers.iter().map(|number| (lane, event(&format!("{prefix}-{number}"), tier))).collect();
         store.enqueue(&messages, now()).await.expect("enqueued");
     }
 }
@@ -146,7 +147,9 @@ async fn backlog(store: &Store) {
         let (median, high) = (taken[taken.len() / 2], taken[taken.len() * 99 / 100]);
         let left = store.pending(Lane::Low, now()).await.expect("counted");
         let left = left.ready + left.leased;
-        println!("urgent beside {waiting:>8} bulk uploads ({left} left): median {median:.1} ms, 99th percentile {high:.1} ms");
+        println!(
+            "urgent beside {waiting:>8} bulk uploads ({left} left): median {median:.1} ms, 99th percentile {high:.1} ms"
+        );
         worker.stop();
         worker.ended().await.expect("ended");
         // What is left is nobody's concern.

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, every key with a default. `tidemark.toml` at the root of the repository shows them all.
 
+mod pubsub;
 mod sections;
 
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::process::Rules;
 
+pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
     AckChoice, ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig,
     ParquetConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig, UnitChoice,
@@ -46,6 +48,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// The embedded queue.
     pub spool: SpoolConfig,
+    /// Google Cloud Pub/Sub.
+    pub pubsub: PubSubConfig,
     /// Files of outcomes.
     pub parquet: ParquetConfig,
     /// Metrics and health.
@@ -64,6 +68,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             source: SourceConfig::default(),
             spool: SpoolConfig::default(),
+            pubsub: PubSubConfig::default(),
             parquet: ParquetConfig::default(),
             http: HttpConfig::default(),
         }
@@ -139,6 +144,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        self.pubsub.check(self.source.kind == SourceChoice::PubSub)?;
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
     }
@@ -275,6 +281,10 @@ mod tests {
             ("[store]\nurl = \"mysql://t@db/t\"", "url"),
             ("[source]\nkind = \"rabbit\"", "kind"),
             ("[source]\nack = \"admission\"", "store.url"),
+            ("[source]\nkind = \"pubsub\"", "pubsub.project"),
+            ("[pubsub]\nresults_topic = \"results\"", "pubsub.project"),
+            ("[pubsub]\nlease_s = 5", "pubsub.lease_s"),
+            ("[pubsub.bucket]\ntier = \"gold\"", "gold"),
         ] {
             let error = Config::parse(text, Path::new("")).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");

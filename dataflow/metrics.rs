@@ -23,6 +23,7 @@ pub struct Metrics {
     cost_micro_usd: IntCounter,
     redeliveries: IntCounterVec,
     backlog: IntGaugeVec,
+    skipped: IntCounterVec,
 }
 
 impl Metrics {
@@ -87,6 +88,11 @@ impl Metrics {
                 "Deliveries of uploads that had their outcome already.",
                 &["lane"],
             ),
+            skipped: counters(
+                "tidemark_skipped_events_total",
+                "Messages of the source that were about something else than an upload.",
+                &["lane"],
+            ),
             cost_micro_usd,
             backlog,
             registry,
@@ -122,6 +128,12 @@ impl Metrics {
     /// Counts a delivery that came too late to matter.
     pub fn redelivered(&self, lane: Lane) {
         self.redeliveries.with_label_values(&[lane.as_str()]).inc();
+    }
+
+    /// Notes how many messages were no uploads so far.
+    pub fn skipped(&self, lane: Lane, so_far: u64) {
+        let counter = self.skipped.with_label_values(&[lane.as_str()]);
+        counter.inc_by(so_far.saturating_sub(counter.get()));
     }
 
     /// Notes what waits in the source.

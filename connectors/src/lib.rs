@@ -5,6 +5,7 @@
 //! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory,
 //!   [`with_spool`] a broker and the queue as one.
 //! - [`sink`]: what every sink of messages can do.
+//! - [`pubsub`]: Google Cloud Pub/Sub, as both.
 //! - [`objects`]: where audio lies.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
 //!
@@ -13,6 +14,7 @@
 pub mod listed;
 pub mod objects;
 pub mod parquet;
+pub mod pubsub;
 pub mod sink;
 pub mod source;
 pub mod spool;

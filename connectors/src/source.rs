@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use records::{Fault, Lane};
 
@@ -45,4 +46,15 @@ pub trait Source: Send + Sync {
 
     /// How long a lease holds; whoever holds one extends it well before.
     fn lease_ms(&self) -> u64;
+
+    /// Messages of a lane so far that were about something else than an upload, and were acknowledged unseen.
+    fn skipped(&self, _lane: Lane) -> u64 {
+        0
+    }
+
+    /// Takes nothing further, gives back what nobody pulled, and waits until every message that somebody did is ended and the
+    /// system was told of it.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        futures::future::ready(()).boxed()
+    }
 }

@@ -79,4 +79,12 @@ impl Source for WithSpool {
     fn lease_ms(&self) -> u64 {
         self.spool.lease_ms().min(self.broker.lease_ms())
     }
+
+    fn skipped(&self, lane: Lane) -> u64 {
+        self.broker.skipped(lane)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.broker.close()
+    }
 }

@@ -11,6 +11,7 @@ mod measure;
 mod model;
 mod outcomes;
 mod process;
+mod pubsub;
 mod serve;
 mod show;
 mod sinks;
@@ -74,6 +75,9 @@ enum Command {
     /// Experiments: which arms uploads are drawn into, and which one is better
     #[command(subcommand)]
     Experiment(experiment::Experiment),
+    /// Google Cloud Pub/Sub: what has to be there
+    #[command(subcommand, name = "pubsub")]
+    PubSub(pubsub::PubSub),
     /// Checkpoints of Qwen2-Audio
     #[command(subcommand)]
     Model(model::Model),
@@ -123,6 +127,7 @@ fn command() -> Exit {
             Command::Outcomes(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
             Command::Experiment(command) => command.run(&common).await,
+            Command::PubSub(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
             Command::Train(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,

@@ -12,7 +12,7 @@ use models::Annotator;
 use models::local::LocalModel;
 use records::Lane;
 use tidemark::clock::now;
-use tidemark::config::{AckChoice, Config};
+use tidemark::config::{AckChoice, Config, SourceChoice};
 use tidemark::drain::{self, Drained, Signals};
 use tidemark::experiments;
 use tidemark::gateway::Gateway;
@@ -21,9 +21,13 @@ use tidemark::take_over;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::sinks::Sinks;
 use super::{Common, Exit, start};
+
+/// How long a broker is waited for once everything has ended.
+const CLOSE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -47,6 +51,9 @@ impl Serve {
         let config = Config::load(common.config.as_deref())?;
         let store = start::store(&config, &common.data).await?;
         let _claim = store.claim().await?;
+        if self.until_idle && config.source.kind == SourceChoice::PubSub {
+            bail!("--until-idle wants source.kind = \"spool\": Pub/Sub does not say whether it has anything left");
+        }
         let models = start::models(&config).await?;
         let spool = Spool::new(store.clone(), config.spool.lease_ms, now);
         let broker = start::broker(&config).await?;
@@ -79,7 +86,7 @@ impl Serve {
             if models.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
         tracing::info!(model = parts.primary.model(), fallback, %address, store = %store.url(), "serving");
 
-        watch_backlog(Arc::clone(&source), Arc::clone(&parts.metrics));
+        watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let sinks = Sinks::start(&config, &store, &common.data, &parts.health).await?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
@@ -89,12 +96,15 @@ impl Serve {
             () = death(&models.primary), if models.fallback.is_none() => {
                 worker.stop();
                 let uploads = worker.give_back().await?;
+                told(close(broker)).await;
                 bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
             }
         }
         stop_taking_over.send_replace(true);
+        let closing = close(broker);
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
         drop(experiments);
+        told(closing).await;
         let written = sinks.finish().await?;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
         // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.
@@ -113,12 +123,29 @@ async fn death(model: &LocalModel) {
     }
 }
 
-fn watch_backlog(source: Arc<dyn Source>, metrics: Arc<Metrics>) {
+/// Gives back at once what nobody pulled, so that others have it while this process ends.
+fn close(broker: Option<Arc<dyn Source>>) -> Option<JoinHandle<()>> {
+    broker.map(|broker| tokio::spawn(async move { broker.close().await }))
+}
+
+/// Waits until a broker that closes was told of everything.
+async fn told(closing: Option<JoinHandle<()>>) {
+    if let Some(closing) = closing
+        && tokio::time::timeout(CLOSE, closing).await.is_err()
+    {
+        tracing::warn!("the source could not be told of everything; what it has not heard of is delivered again");
+    }
+}
+
+fn watch_source(source: Arc<dyn Source>, broker: Option<Arc<dyn Source>>, metrics: Arc<Metrics>) {
     tokio::spawn(async move {
         let mut looks = tokio::time::interval(Duration::from_secs(1));
         loop {
             looks.tick().await;
             for lane in Lane::ALL {
+                if let Some(broker) = &broker {
+                    metrics.skipped(lane, broker.skipped(lane));
+                }
                 match source.pending(lane).await {
                     Ok(pending) => metrics.backlog(lane, pending.ready, pending.leased),
                     Err(error) => tracing::warn!(%error, %lane, "cannot see the backlog"),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use connectors::pubsub::{Connection, PubSub, PubSubSink};
 use connectors::sink::Sink;
 use connectors::source::Source;
 use connectors::store::{Store, StoreUrl};
@@ -82,12 +83,25 @@ pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
 pub(super) async fn broker(config: &Config) -> anyhow::Result<Option<Arc<dyn Source>>> {
     match config.source.kind {
         SourceChoice::Spool => Ok(None),
+        SourceChoice::PubSub => {
+            Ok(Some(Arc::new(PubSub::open(&pubsub(config)?, config.pubsub.source(&config.lanes)).await?)))
+        }
     }
 }
 
 /// Where outcomes are published.
-pub(super) async fn sinks(_config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>> {
-    Ok(Vec::new())
+pub(super) async fn sinks(config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>> {
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    let topics = config.pubsub.topics();
+    if !topics.is_empty() {
+        sinks.push(Arc::new(PubSubSink::open(&pubsub(config)?, topics, config.pubsub.ordering).await?));
+    }
+    Ok(sinks)
+}
+
+/// Where Pub/Sub is.
+pub(super) fn pubsub(config: &Config) -> anyhow::Result<Connection> {
+    config.pubsub.connection(std::env::var("PUBSUB_EMULATOR_HOST").ok()).map_err(anyhow::Error::msg)
 }
 
 /// What a worker on `source` is made of.

@@ -224,6 +224,9 @@ pub enum SourceChoice {
     /// The embedded queue alone.
     #[default]
     Spool,
+    /// Google Cloud Pub/Sub.
+    #[serde(rename = "pubsub")]
+    PubSub,
 }
 
 /// When a broker's message is acknowledged.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{UploadId, UtcMicros};
+use crate::{UploadId, UtcMicros, event};
 
 /// What the customer pays for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,7 +117,8 @@ impl Upload {
     pub fn from_event(payload: &[u8]) -> Result<Self, InvalidEvent> {
         let invalid = |reason: String| InvalidEvent { reason, upload_id: id_of_invalid(payload) };
         let mut json = serde_json::Deserializer::from_slice(payload);
-        let upload: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid(error.to_string()))?;
+        let upload: Self = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| invalid(event::trouble(payload).unwrap_or_else(|| error.to_string())))?;
         json.end().map_err(|error| invalid(error.to_string()))?;
         for (field, text) in [("customer_id", &upload.customer_id), ("audio_uri", &upload.audio_uri)] {
             if text.is_empty() || text.len() > 2048 {

@@ -230,14 +230,20 @@ impl Fleet {
         let outcomes: Vec<Outcome> = log.into_iter().map(|(_, outcome)| outcome).collect();
         let ids: BTreeSet<&str> = outcomes.iter().map(|outcome| outcome.upload_id.as_str()).collect();
         let dead: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.status == Status::DeadLettered).collect();
-        let deserved = |outcome: &&Outcome| outcome.upload_id.as_str()[1..].parse::<usize>().is_ok_and(|n| n % BAD == 0);
+        let deserved =
+            |outcome: &&Outcome| outcome.upload_id.as_str()[1..].parse::<usize>().is_ok_and(|n| n % BAD == 0);
         assert_eq!((outcomes.len(), ids.len()), (self.uploads, self.uploads), "one outcome each; SEED={}", self.seed);
         assert!(dead.iter().all(deserved), "a dead letter that deserves it not; SEED={}: {dead:#?}", self.seed);
         assert_eq!(dead.len(), self.uploads.div_ceil(BAD), "every one that deserves it; SEED={}", self.seed);
         let slowest = self.recovered.iter().max().map_or("-".to_owned(), |it| format!("{:.1} s", it.as_secs_f64()));
         println!(
             "| {fault} | {} | {} | {} | {} | {} | {slowest} | {:.0} s |",
-            self.uploads, outcomes.len(), outcomes.len() - ids.len(), dead.len(), self.recovered.len(), took.as_secs_f64()
+            self.uploads,
+            outcomes.len(),
+            outcomes.len() - ids.len(),
+            dead.len(),
+            self.recovered.len(),
+            took.as_secs_f64()
         );
         outcomes
     }

@@ -126,7 +126,9 @@ async fn workers_are_told_to_stop() {
         fleet.replace(worker);
         fleet.recovers().await;
     }
-    fleet.finish("a worker is told to stop, gives back what it does not end in a second, and another one started").await;
+    fleet
+        .finish("a worker is told to stop, gives back what it does not end in a second, and another one started")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

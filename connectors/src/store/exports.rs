@@ -19,8 +19,7 @@ pub(crate) struct Batch {
 /// Microseconds of a day.
 const DAY: u64 = 86_400_000_000;
 
-const LAST: &str =
-    "SELECT first_seq, last_seq, done_at FROM exports WHERE sink = $1 ORDER BY first_seq DESC LIMIT 1";
+const LAST: &str = "SELECT first_seq, last_seq, done_at FROM exports WHERE sink = $1 ORDER BY first_seq DESC LIMIT 1";
 
 const NEXT: &str = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM
     (SELECT seq FROM outcomes WHERE seq > $1 ORDER BY seq LIMIT $2) AS next";
