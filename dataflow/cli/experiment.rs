@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use connectors::store::{Started, Store, StoredExperiment};
 use operators::Unit;
-use operators::compare::{ArmSums, Design};
+use operators::compare::{ArmSums, Design, MISMATCH_ALPHA};
 use serde_json::json;
 use tidemark::clock::now;
 use tidemark::config::Config;
@@ -232,7 +232,7 @@ fn cells(row: &Row) -> Vec<String> {
     let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, metric.number(value));
     let (difference, interval) = match &row.difference {
         Ok(it) => (
-            format!("{} {}", signed(it.difference), metric.counts()),
+            format!("{} {}", signed(it.difference), metric.counts()).trim_end().to_owned(),
             format!("{} to {}", signed(it.low), signed(it.high)),
         ),
         Err(too_early) => (String::new(), too_early.to_string()),
@@ -242,7 +242,9 @@ fn cells(row: &Row) -> Vec<String> {
 
 /// The split, the guardrails and the verdict, a line each.
 fn remarks(comparison: &Comparison) -> std::io::Result<()> {
-    show::line(&format!("split: p = {:.2} that it is the one that was asked", comparison.mismatch))?;
+    let split =
+        if comparison.mismatch < MISMATCH_ALPHA { "not what was asked" } else { "as asked, for all that can be told" };
+    show::line(&format!("split: {split} (p = {:.2})", comparison.mismatch))?;
     for (guardrail, breach) in &comparison.guardrails {
         let (metric, limit) = (guardrail.metric, guardrail.metric.show_size(guardrail.limit));
         let state = if breach.is_some() { "broken" } else { "holds" };

@@ -40,7 +40,7 @@ pub fn picture(report: &Report) -> String {
         for (place, metric) in Metric::ALL.into_iter().enumerate() {
             let (x, y) = ((number % COLUMNS) as f64 * WIDTH + LEFT, 44.0 + (number / COLUMNS) as f64 * HEIGHT + TOP);
             line(&mut svg, &format!("<g transform=\"translate({x} {y})\">"));
-            let heading = format!("{}: {metric}, {}", comparison.arm, metric.counts());
+            let heading = format!("{}: {metric} {}", comparison.arm, metric.counts());
             text(&mut svg, 0.0, -12.0, "font-size=\"13\" font-weight=\"bold\"", &heading);
             let course: Vec<(UtcMicros, Interval)> =
                 report.course.iter().filter_map(|point| at(point, arm, place)).collect();

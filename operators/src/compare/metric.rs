@@ -115,11 +115,11 @@ impl Metric {
         }
     }
 
-    /// What [`Self::number`] counts.
+    /// What [`Self::number`] counts; empty for a confidence.
     pub fn counts(self) -> &'static str {
         match self {
             Self::SuccessRate | Self::ErrorRate | Self::FallbackRate => "points",
-            Self::Confidence => "of 1",
+            Self::Confidence => "",
             Self::InferenceMs | Self::TotalMs => "ms",
             Self::Cost => "dollars",
         }
@@ -127,7 +127,7 @@ impl Metric {
 
     /// The size of a difference in words, without its sign.
     pub fn show_size(self, difference: f64) -> String {
-        format!("{} {}", self.number(difference.abs()), self.counts())
+        format!("{} {}", self.number(difference.abs()), self.counts()).trim_end().to_owned()
     }
 }
 
