@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors::kafka::KafkaOptions;
 use connectors::store::StoreUrl;
 use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
@@ -50,6 +51,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Google Cloud Pub/Sub.
     pub pubsub: PubSubConfig,
+    /// Kafka, where uploads come from there or outcomes are published there.
+    pub kafka: KafkaOptions,
     /// Files of outcomes.
     pub parquet: ParquetConfig,
     /// Metrics and health.
@@ -69,6 +72,7 @@ impl Default for Config {
             source: SourceConfig::default(),
             spool: SpoolConfig::default(),
             pubsub: PubSubConfig::default(),
+            kafka: KafkaOptions::default(),
             parquet: ParquetConfig::default(),
             http: HttpConfig::default(),
         }
@@ -145,6 +149,9 @@ impl Config {
             );
         }
         self.pubsub.check(self.source.kind == SourceChoice::PubSub)?;
+        if self.source.kind == SourceChoice::Kafka || self.kafka.publishes() {
+            self.kafka.check().map_err(|error| error.to_string())?;
+        }
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
     }

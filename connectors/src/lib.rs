@@ -4,6 +4,7 @@
 //!   point.
 //! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory,
 //!   [`with_spool`] a broker and the queue as one.
+//! - [`kafka`]: Kafka as a source and as a sink.
 //! - [`sink`]: what every sink of messages can do.
 //! - [`pubsub`]: Google Cloud Pub/Sub, as both.
 //! - [`objects`]: where audio lies.
@@ -11,6 +12,7 @@
 //!
 //! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
 
+pub mod kafka;
 pub mod listed;
 pub mod objects;
 pub mod parquet;

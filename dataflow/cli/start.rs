@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use connectors::kafka::{KafkaSink, KafkaSource};
 use connectors::pubsub::{Connection, PubSub, PubSubSink};
 use connectors::sink::Sink;
 use connectors::source::Source;
@@ -86,6 +87,7 @@ pub(super) async fn broker(config: &Config) -> anyhow::Result<Option<Arc<dyn Sou
         SourceChoice::PubSub => {
             Ok(Some(Arc::new(PubSub::open(&pubsub(config)?, config.pubsub.source(&config.lanes)).await?)))
         }
+        SourceChoice::Kafka => Ok(Some(Arc::new(KafkaSource::start(&config.kafka)?))),
     }
 }
 
@@ -95,6 +97,9 @@ pub(super) async fn sinks(config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>>
     let topics = config.pubsub.topics();
     if !topics.is_empty() {
         sinks.push(Arc::new(PubSubSink::open(&pubsub(config)?, topics, config.pubsub.ordering).await?));
+    }
+    if config.kafka.publishes() {
+        sinks.push(Arc::new(KafkaSink::new(&config.kafka)?));
     }
     Ok(sinks)
 }

@@ -227,6 +227,8 @@ pub enum SourceChoice {
     /// Google Cloud Pub/Sub.
     #[serde(rename = "pubsub")]
     PubSub,
+    /// Two topics of Kafka.
+    Kafka,
 }
 
 /// When a broker's message is acknowledged.

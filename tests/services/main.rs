@@ -1,10 +1,14 @@
 //! Serving processes with real services around them, through the command: `make test-services` runs it.
 
+#[path = "../../connectors/tests/kafka/broker.rs"]
+#[allow(dead_code, reason = "the broker's own tests need more of it")]
+mod broker;
 #[path = "../../connectors/tests/pubsub/emulator.rs"]
 mod emulator;
 #[path = "../system/harness.rs"]
 #[allow(dead_code, reason = "the harness is the system tests', which need more of it")]
 mod harness;
+mod kafka;
 mod pubsub;
 #[path = "../../connectors/tests/postgres/server.rs"]
 mod server;
