@@ -16,12 +16,13 @@ demo: ## Run the main job on the clips in demo/clips, and show what became of th
 test: ## Run all tests
 	@$(cargo) test --workspace --no-fail-fast
 
-test-services: ## Run the tests that need real services; installs Postgres where it is missing and may be (as root, by apt)
-	@$(cargo) test --workspace --no-fail-fast --test postgres --test pubsub --test kafka --test services
+services-tests = --test postgres --test pubsub --test kafka --test buckets --test services
+test-services: ## Run the tests that need real services; fetches or installs (Postgres as root, by apt) what is missing
+	@$(cargo) test --workspace --no-fail-fast $(services-tests)
 
 check: ## Format, lints, and the crates that each crate may use
 	@cargo fmt --all --check
-	@$(cargo) clippy --workspace --all-targets --test postgres --test pubsub --test kafka --test services -- --deny warnings
+	@$(cargo) clippy --workspace --all-targets $(services-tests) --test faults -- --deny warnings
 
 UPLOADS ?= 2000
 SEED ?= 1
@@ -39,15 +40,19 @@ test-crash: ## Kill a serving process 20 times and more among 300 uploads, and c
 	@export CRASHES=20 UPLOADS=300; $(cargo) test --test system -- --nocapture crash
 
 services = $${TMPDIR:-/tmp}/tidemark-services-$$(id -u)
-services-up: ## Start a Postgres, a Pub/Sub emulator and a Kafka broker of your own, and show their addresses
+services-up: ## Start services of your own (Postgres, Pub/Sub, Kafka, Cloud Storage, S3), and show their addresses
 	@said=$$(deploy/setup/postgres.sh up $(services)/postgres) && echo "store.url: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/pubsub-emulator.sh up $(services)/pubsub) && echo "PUBSUB_EMULATOR_HOST: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/kafka.sh up $(services)/kafka) && echo "kafka.brokers: $$(head -1 <<< "$$said")"
+	@said=$$(deploy/setup/gcs-emulator.sh up $(services)/gcs) && echo "STORAGE_EMULATOR_HOST: $$(head -1 <<< "$$said")"
+	@said=$$(deploy/setup/s3-emulator.sh up $(services)/s3) && echo "AWS_ENDPOINT_URL: $$(head -1 <<< "$$said")"
 
 services-down: ## Stop them, and delete what they hold
 	@deploy/setup/postgres.sh down $(services)/postgres
 	@deploy/setup/pubsub-emulator.sh down $(services)/pubsub
 	@deploy/setup/kafka.sh down $(services)/kafka
+	@deploy/setup/gcs-emulator.sh down $(services)/gcs
+	@deploy/setup/s3-emulator.sh down $(services)/s3
 
 build: ## Build the release binary, target/release/tidemark
 	@$(cargo) build --release --bin tidemark

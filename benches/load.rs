@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connectors::objects::{Objects, ObjectsOptions};
 use connectors::spool::Spool;
 use connectors::store::{Store, StoreUrl};
 use futures::FutureExt;
@@ -73,7 +74,9 @@ fn worker(store: &Store) -> Worker {
         source: Arc::new(Spool::new(store.clone(), 60_000, now)),
         store: store.clone(),
         primary: Arc::new(Scripted),
+        objects: Arc::new(Objects::new(ObjectsOptions::default(), std::env::temp_dir())),
         fallback: None,
+        cache: None,
         rules: Config::default().rules().expect("valid"),
         max_in_flight: IN_FLIGHT,
         metrics: Arc::new(Metrics::new()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::kafka::KafkaOptions;
+use connectors::objects::ObjectsOptions;
 use connectors::store::StoreUrl;
 use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
@@ -17,12 +18,13 @@ use models::{ModelError, nano};
 use operators::{Arm, Experiment, LaneRules, RetryPolicy};
 use serde::Deserialize;
 
+use crate::cache::{CacheRules, Sharing};
 use crate::process::Rules;
 
 pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
-    AckChoice, ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig,
-    ParquetConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig, UnitChoice,
+    AckChoice, ArmConfig, CacheConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig,
+    ModelConfig, ParquetConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig, UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -53,6 +55,10 @@ pub struct Config {
     pub pubsub: PubSubConfig,
     /// Kafka, where uploads come from there or outcomes are published there.
     pub kafka: KafkaOptions,
+    /// Audio in buckets.
+    pub objects: ObjectsOptions,
+    /// Answers that are given again.
+    pub cache: CacheConfig,
     /// Files of outcomes.
     pub parquet: ParquetConfig,
     /// Metrics and health.
@@ -73,6 +79,8 @@ impl Default for Config {
             spool: SpoolConfig::default(),
             pubsub: PubSubConfig::default(),
             kafka: KafkaOptions::default(),
+            objects: ObjectsOptions::default(),
+            cache: CacheConfig::default(),
             parquet: ParquetConfig::default(),
             http: HttpConfig::default(),
         }
@@ -152,6 +160,12 @@ impl Config {
         if self.source.kind == SourceChoice::Kafka || self.kafka.publishes() {
             self.kafka.check().map_err(|error| error.to_string())?;
         }
+        if let Some(url) =
+            self.parquet.url.as_ref().filter(|url| !url.starts_with("gs://") && !url.starts_with("s3://"))
+        {
+            return Err(format!("parquet.url is {url:?}, and must begin with gs:// or s3://"));
+        }
+        self.objects.check().map_err(|error| format!("objects.{error}"))?;
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
     }
@@ -200,6 +214,19 @@ impl Config {
                 base_ms: self.retry.base_ms,
                 max_ms: self.retry.max_ms,
             },
+        })
+    }
+
+    /// How answers are given again, where they are. `models`: what tells these models' answers from others'.
+    pub fn cache_rules(&self, models: Vec<u8>) -> Option<CacheRules> {
+        self.cache.enabled.then(|| CacheRules {
+            sharing: match self.cache.share_between_customers {
+                true => Sharing::BetweenCustomers,
+                false => Sharing::WithinCustomer,
+            },
+            ttl_ms: u64::from(self.cache.ttl_days) * 86_400_000,
+            models,
+            longest_audio: Duration::from_secs(self.model.longest_audio_s),
         })
     }
 
@@ -285,6 +312,10 @@ mod tests {
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
             ("[http]\nlisten = \"9464\"", "listen"),
+            ("[parquet]\nurl = \"/data\"", "parquet.url"),
+            ("[objects]\nlargest_mb = 0", "objects.largest_mb"),
+            ("[objects]\nmax_disk_mb = 10", "objects.max_disk_mb"),
+            ("[objects]\ngcs_endpoint = \"127.0.0.1:4443\"", "objects.gcs_endpoint"),
             ("[store]\nurl = \"mysql://t@db/t\"", "url"),
             ("[source]\nkind = \"rabbit\"", "kind"),
             ("[source]\nack = \"admission\"", "store.url"),

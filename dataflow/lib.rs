@@ -2,6 +2,8 @@
 //!
 //! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how; [`experiments`] compares arms.
 
+mod audio;
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod drain;

@@ -10,6 +10,17 @@ const SECONDS: &[f64] =
     &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const TENTHS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
+/// How a look into the cache went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheLookup {
+    /// The same bytes were described before.
+    Content,
+    /// The same sound was.
+    Fingerprint,
+    /// Neither was.
+    Miss,
+}
+
 /// A process's metrics.
 pub struct Metrics {
     registry: Registry,
@@ -22,6 +33,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     cost_micro_usd: IntCounter,
     redeliveries: IntCounterVec,
+    cache_lookups: IntCounterVec,
     backlog: IntGaugeVec,
     skipped: IntCounterVec,
 }
@@ -93,6 +105,11 @@ impl Metrics {
                 "Messages of the source that were about something else than an upload.",
                 &["lane"],
             ),
+            cache_lookups: counters(
+                "tidemark_cache_lookups_total",
+                "Looks into the cache: found by the same bytes, by the same sound, or not.",
+                &["result"],
+            ),
             cost_micro_usd,
             backlog,
             registry,
@@ -134,6 +151,16 @@ impl Metrics {
     pub fn skipped(&self, lane: Lane, so_far: u64) {
         let counter = self.skipped.with_label_values(&[lane.as_str()]);
         counter.inc_by(so_far.saturating_sub(counter.get()));
+    }
+
+    /// Counts a look into the cache.
+    pub fn cache_lookup(&self, result: CacheLookup) {
+        let result = match result {
+            CacheLookup::Content => "content",
+            CacheLookup::Fingerprint => "fingerprint",
+            CacheLookup::Miss => "miss",
+        };
+        self.cache_lookups.with_label_values(&[result]).inc();
     }
 
     /// Notes what waits in the source.

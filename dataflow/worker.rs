@@ -11,19 +11,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use connectors::objects::local_path;
+use connectors::objects::{Audio, Objects};
 use connectors::source::Source;
-use connectors::store::Store;
+use connectors::store::{CacheEntry, Store};
 use futures::FutureExt;
 use models::{Annotator, Late, Request};
 use operators::bridge::{Port, inlet, link};
 use operators::{Admission, Answer, Question, Ticket, Write};
-use records::{Admitted, ErrorType, Fault, Outcome, UtcMicros};
+use records::{Admitted, Annotation, Branch, ErrorType, Fault, Outcome, UtcMicros};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use crate::audio::AudioInWork;
+use crate::cache::Cache;
 use crate::clock::SystemClock;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -40,10 +42,14 @@ pub struct Parts {
     pub source: Arc<dyn Source>,
     /// Where outcomes go.
     pub store: Store,
+    /// Where audio comes from.
+    pub objects: Arc<Objects>,
     /// The self-hosted model.
     pub primary: Arc<dyn Annotator>,
     /// The paid model, where there is one.
     pub fallback: Option<Arc<dyn Annotator>>,
+    /// Answers that are given again, where they are.
+    pub cache: Option<Arc<Cache>>,
     /// What the graph decides by.
     pub rules: Rules,
     /// Uploads in flight, by lane: high, low.
@@ -99,16 +105,20 @@ impl Worker {
         };
         let (at, with) = (runtime.clone(), parts.clone());
         thread("admit", Box::new(move || admit(&admissions_port, &with, &at)))?;
-        let (at, with) = (runtime.clone(), parts.clone());
-        thread("commit", Box::new(move || commit(&outcomes_port, &with, &at)))?;
+        let audio = Arc::new(AudioInWork::new(Arc::clone(&parts.objects)));
+        let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&audio));
+        thread("commit", Box::new(move || commit(&outcomes_port, &with, &of, &at)))?;
         let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
         thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
-        let (at, clock, model) = (runtime.clone(), parts.clock, Arc::clone(&parts.primary));
         let late = if parts.fallback.is_some() { Late::Refuse } else { Late::Answer };
-        thread("ask-primary", Box::new(move || ask(&primary_port, &model, (clock, late), &at)))?;
+        let (model, cache, clock) = (Arc::clone(&parts.primary), parts.cache.clone(), parts.clock);
+        let asked = Asked { branch: Branch::Primary, model, cache, audio: Arc::clone(&audio), clock, late };
+        let at = runtime.clone();
+        thread("ask-primary", Box::new(move || ask(&primary_port, &asked, &at)))?;
         if let Some(model) = parts.fallback.clone() {
-            let (at, clock) = (runtime.clone(), parts.clock);
-            thread("ask-fallback", Box::new(move || ask(&fallback_port, &model, (clock, Late::Answer), &at)))?;
+            let (branch, late, at) = (Branch::Fallback, Late::Answer, runtime.clone());
+            let asked = Asked { branch, model, cache: None, audio, clock, late };
+            thread("ask-fallback", Box::new(move || ask(&fallback_port, &asked, &at)))?;
         }
         let (end, ended) = oneshot::channel();
         let (rules, clock) = (parts.rules.clone(), parts.clock);
@@ -213,13 +223,15 @@ fn log(outcome: &Outcome) {
     }
 }
 
-fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
+fn commit(port: &Port<Write, ()>, parts: &Parts, audio: &AudioInWork, runtime: &Handle) {
     while let Some(group) = group(&port.requests) {
         let (numbers, writes): (Vec<u64>, Vec<Write>) = group.into_iter().unzip();
+        let entry = |(outcome, ..): &Write| parts.cache.as_ref()?.entry(outcome, &*audio.known(&outcome.upload_id)?);
+        let entries: Vec<CacheEntry> = writes.iter().filter_map(entry).collect();
         let mut tries = 0;
         let written = until_done(runtime, &parts.health, "commit outcomes", || {
             tries += 1;
-            parts.store.commit(&writes)
+            parts.store.commit_and_cache(&writes, &entries)
         });
         for ((number, (outcome, attempts, _)), written) in numbers.into_iter().zip(&writes).zip(written) {
             // A repeated commit may find what the first try wrote.
@@ -227,6 +239,7 @@ fn commit(port: &Port<Write, ()>, parts: &Parts, runtime: &Handle) {
                 parts.metrics.committed(outcome, attempts);
                 log(outcome);
             }
+            audio.let_go(&outcome.upload_id);
             port.answers.send((number, ()));
         }
     }
@@ -240,40 +253,77 @@ fn acknowledge_all(tickets: &Receiver<Ticket>, parts: &Parts, held: &Held, runti
     }
 }
 
-fn ask(
-    port: &Port<Question, Answer>,
-    model: &Arc<dyn Annotator>,
-    (clock, late): (fn() -> UtcMicros, Late),
-    runtime: &Handle,
-) {
+/// A model, how it is asked, and the cache that is looked into before.
+#[derive(Clone)]
+struct Asked {
+    branch: Branch,
+    model: Arc<dyn Annotator>,
+    cache: Option<Arc<Cache>>,
+    audio: Arc<AudioInWork>,
+    clock: fn() -> UtcMicros,
+    late: Late,
+}
+
+fn ask(port: &Port<Question, Answer>, asked: &Asked, runtime: &Handle) {
     while let Ok((number, question)) = port.requests.recv() {
-        let (answers, model) = (port.answers.clone(), Arc::clone(model));
+        let (answers, asked) = (port.answers.clone(), asked.clone());
         runtime.spawn(async move {
-            let asked_at = clock();
-            let result = match request(&question, late) {
-                Ok(request) => AssertUnwindSafe(model.annotate(request)).catch_unwind().await.unwrap_or_else(|_| {
-                    Err(Fault::indeterminate(ErrorType::Model, format!("{} panicked; the log says why", model.model())))
-                }),
-                Err(fault) => Err(fault),
-            };
+            let (asked_at, model) = ((asked.clock)(), asked.model.model());
+            let answer = AssertUnwindSafe(asked.answer(&question)).catch_unwind().await;
+            let (branch, result) = answer.unwrap_or_else(|_| {
+                let message = format!("{model} panicked; the log says why");
+                (asked.branch, Err(Fault::indeterminate(ErrorType::Model, message)))
+            });
             if let Err(fault) = &result {
                 let (upload_id, lane) = (&question.upload.upload_id, question.lane);
-                tracing::warn!(%upload_id, %lane, model = model.model(), error_type = %fault.error_type, "{fault}");
+                tracing::warn!(%upload_id, %lane, model, error_type = %fault.error_type, "{fault}");
             }
-            let model = model.model().to_owned();
-            answers.send((number, Answer { model, asked_at, answered_at: clock(), result }));
+            let (model, answered_at) = (model.to_owned(), (asked.clock)());
+            answers.send((number, Answer { branch, model, asked_at, answered_at, result }));
         });
     }
 }
 
-fn request(question: &Question, late: Late) -> Result<Request, Fault> {
-    Ok(Request {
+impl Asked {
+    async fn answer(&self, question: &Question) -> (Branch, Result<Annotation, Fault>) {
+        match self.audio.of(&question.upload, question.lane).await {
+            Ok(audio) => match self.cached(question, &audio).await {
+                Some(annotation) => (Branch::Cache, Ok(annotation)),
+                None => (self.branch, self.annotate(question, &audio).await),
+            },
+            Err(fault) => (self.branch, Err(fault)),
+        }
+    }
+
+    /// The cache's answer. It is asked once: what it does not know, it will not know in the next round.
+    async fn cached(&self, question: &Question, audio: &Audio) -> Option<Annotation> {
+        let (cache, id) = (self.cache.as_ref()?, &question.upload.upload_id);
+        if self.audio.known(id).is_some() {
+            return None;
+        }
+        let (known, answer) = cache.look(question, audio.path(), (self.clock)()).await?;
+        self.audio.note(id, known);
+        answer
+    }
+
+    async fn annotate(&self, question: &Question, audio: &Audio) -> Result<Annotation, Fault> {
+        let answer = self.model.annotate(request(question, audio, self.late)).await;
+        answer.map_err(|fault| {
+            // A file that was fetched has a name that says nothing to whoever reads of it.
+            let message = fault.message.replace(&*audio.path().to_string_lossy(), &question.upload.audio_uri);
+            Fault { message, ..fault }
+        })
+    }
+}
+
+fn request(question: &Question, audio: &Audio, late: Late) -> Request {
+    Request {
         upload_id: question.upload.upload_id.clone(),
-        audio: local_path(&question.upload.audio_uri)?,
+        audio: audio.path().to_owned(),
         lane: question.lane,
         deadline: question.deadline,
         prompt: Arc::clone(&question.arm.prompt),
         // Where the other model has failed as well, a late answer is better than a dead letter.
         late: if question.round == 1 { late } else { Late::Answer },
-    })
+    }
 }

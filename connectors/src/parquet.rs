@@ -1,11 +1,11 @@
-//! The store's outcomes as Parquet files, in Hive partitions by the UTC day of arrival.
+//! The store's outcomes as Parquet files in a folder or a bucket, in Hive partitions by the UTC day of arrival.
 //!
-//! `FOLDER/outcomes/day=2026-09-21/000000000001-000000000500.parquet` holds those of the log's first 500 outcomes that
+//! `PLACE/outcomes/day=2026-09-21/000000000001-000000000500.parquet` holds those of the log's first 500 outcomes that
 //! arrived on that day. A range is recorded in the store before its first byte is written and ended after its last file
 //! is durable, outcomes never change, and a file's name follows from its range: so an export that was cut off writes
 //! the same files again.
 
-use std::fs::{self, File, TryLockError};
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,9 @@ use records::{Outcome, UtcMicros, outcome_batch, outcome_schema};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use crate::objects::Objects;
 use crate::store::{Batch, Store, StoreError};
+use place::{Bucket, Place};
 
 /// Under which the store keeps what these files have.
 const SINK: &str = "parquet";
@@ -43,6 +45,14 @@ pub enum ExportError {
         /// What the system or the Parquet writer says.
         source: ParquetError,
     },
+    /// An object failed.
+    #[error("cannot write {url}: {source}: may this worker's account write there?")]
+    Object {
+        /// The object, or the bucket.
+        url: String,
+        /// What the service or its client says.
+        source: object_store::Error,
+    },
     /// Another export writes into the folder.
     #[error("another export is writing into {}: let it end", path.display())]
     Held {
@@ -60,11 +70,11 @@ pub struct Exported {
     pub files: u64,
 }
 
-/// Writes a store's outcomes into a folder.
+/// Writes a store's outcomes into a folder or a bucket.
 #[derive(Clone, Debug)]
 pub struct ParquetExport {
     store: Store,
-    folder: PathBuf,
+    place: Place,
     rows_per_batch: u32,
     rows_per_page: u32,
 }
@@ -74,8 +84,20 @@ impl ParquetExport {
     /// they have folders of their own, a batch is in one of them, unless its worker died while it wrote: then whoever goes
     /// on writes all of it again, to the same names.
     pub fn new(store: Store, folder: &Path) -> Self {
-        let folder = folder.join("outcomes");
-        Self { store, folder, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
+        Self::into_place(store, Place::Folder(folder.join("outcomes")))
+    }
+
+    /// An export to `URL/outcomes`, `url` being `gs://BUCKET/PREFIX` or `s3://BUCKET/PREFIX`: what was said of workers and of
+    /// names holds there as well. A file is written on this machine first, and put there as a whole.
+    ///
+    /// # Errors
+    /// In words, where `url` is no such address, or its credentials cannot be read.
+    pub fn into_bucket(store: Store, objects: &Objects, url: &str) -> Result<Self, String> {
+        Ok(Self::into_place(store, Place::Bucket(Bucket::open(objects, url)?)))
+    }
+
+    fn into_place(store: Store, place: Place) -> Self {
+        Self { store, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
     }
 
     /// Writes every outcome that is in no file yet.
@@ -93,8 +115,7 @@ impl ParquetExport {
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
         let _turn = runtime.block_on(self.store.claim_export(SINK))?;
-        fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
-        let _lock = lock(&self.folder)?;
+        let _lock = self.place.claim()?;
         let mut exported = Exported::default();
         while let Some(batch) = runtime.block_on(self.store.begin_export(SINK, self.rows_per_batch, now))? {
             reached()?;
@@ -110,16 +131,13 @@ impl ParquetExport {
 
     /// Writes the file of one day of a batch; how many outcomes it holds.
     fn write_day(&self, runtime: &Handle, batch: Batch, day: UtcMicros, reached: Reached) -> Result<u64, ExportError> {
-        let folder = self.folder.join(format!("day={}", day.day()));
-        fs::create_dir_all(&folder).map_err(at(&folder))?;
         let name = format!("{:012}-{:012}.parquet", batch.first_seq, batch.last_seq);
-        // Readers pass over names that begin with a dot. The name is fixed, so a leftover is overwritten.
-        let unfinished = folder.join(format!(".{name}.unfinished"));
-        let file = File::create(&unfinished).map_err(at(&unfinished))?;
+        let (begun, file) = self.place.begin(&format!("day={}", day.day()), &name)?;
         reached()?;
 
+        let path = begun.path().to_owned();
         let zstd = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-        let mut writer = ArrowWriter::try_new(file, Arc::new(outcome_schema()), Some(zstd)).map_err(at(&unfinished))?;
+        let mut writer = ArrowWriter::try_new(file, Arc::new(outcome_schema()), Some(zstd)).map_err(at(&path))?;
         let (mut rest, mut rows) = (batch, 0);
         loop {
             let page = runtime.block_on(self.store.outcomes_of_day(rest, day, self.rows_per_page))?;
@@ -127,36 +145,18 @@ impl ParquetExport {
             rest.first_seq = last_seq + 1;
             rows += page.len() as u64;
             let outcomes: Vec<Outcome> = page.into_iter().map(|(_, outcome)| outcome).collect();
-            let columns = outcome_batch(&outcomes).map_err(at(&unfinished))?;
-            writer.write(&columns).map_err(at(&unfinished))?;
+            let columns = outcome_batch(&outcomes).map_err(at(&path))?;
+            writer.write(&columns).map_err(at(&path))?;
             reached()?;
         }
-        let file = writer.into_inner().map_err(at(&unfinished))?;
+        let file = writer.into_inner().map_err(at(&path))?;
         reached()?;
-        file.sync_all().map_err(at(&unfinished))?;
-        reached()?;
-        fs::rename(&unfinished, folder.join(name)).map_err(at(&unfinished))?;
-        reached()?;
-        // The file's name is durable in its folder, and a new folder's in the one above.
-        for folder in folder.ancestors().take(3) {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
-        }
-        reached()?;
+        begun.finish(file, runtime, reached)?;
         Ok(rows)
     }
 }
 
 type Reached<'a> = &'a mut dyn FnMut() -> Result<(), ExportError>;
-
-/// Keeps other exports out of the folder until it is dropped or the process dies.
-fn lock(folder: &Path) -> Result<File, ExportError> {
-    let opened = File::open(folder).map_err(at(folder))?;
-    match opened.try_lock() {
-        Ok(()) => Ok(opened),
-        Err(TryLockError::WouldBlock) => Err(ExportError::Held { path: folder.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(at(folder)(error)),
-    }
-}
 
 fn at<E: Into<ParquetError>>(path: &Path) -> impl Fn(E) -> ExportError {
     let path = path.to_owned();

@@ -40,8 +40,9 @@ impl Process {
         let store = start::store(&config, &common.data).await?;
         let models = start::models(&config).await?;
         let source = Arc::new(Listed::new(events));
-        let mut worker =
-            Worker::start(&start::parts(&config, Arc::clone(&source) as Arc<dyn Source>, &store, &models)?)?;
+        let objects = start::objects(&config, &common.data);
+        let parts = start::parts(&config, Arc::clone(&source) as Arc<dyn Source>, &store, &objects, &models)?;
+        let mut worker = Worker::start(&parts)?;
         let mut signals = Signals::listen()?;
         let progress = progress(ids.len() as u64);
         tokio::select! {

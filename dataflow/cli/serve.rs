@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use connectors::objects::Objects;
 use connectors::source::Source;
 use connectors::spool::Spool;
+use connectors::store::Store;
 use connectors::with_spool::WithSpool;
 use models::Annotator;
 use models::local::LocalModel;
@@ -61,7 +63,8 @@ impl Serve {
             (Some(broker), AckChoice::Outcome) => Arc::new(WithSpool::new(Arc::clone(broker), spool)),
             (Some(_), AckChoice::Admission) | (None, _) => Arc::new(spool),
         };
-        let parts = start::parts(&config, Arc::clone(&source), &store, &models)?;
+        let objects = start::objects(&config, &common.data);
+        let parts = start::parts(&config, Arc::clone(&source), &store, &objects, &models)?;
         let mut signals = Signals::listen()?;
         // Bound before anything is pulled: a port that is taken must not cost an upload its lease.
         let address = self.listen.unwrap_or(config.http.listen);
@@ -86,8 +89,9 @@ impl Serve {
             if models.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
         tracing::info!(model = parts.primary.model(), fallback, %address, store = %store.url(), "serving");
 
+        clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
-        let sinks = Sinks::start(&config, &store, &common.data, &parts.health).await?;
+        let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
@@ -135,6 +139,28 @@ async fn told(closing: Option<JoinHandle<()>>) {
     {
         tracing::warn!("the source could not be told of everything; what it has not heard of is delivered again");
     }
+}
+
+/// Deletes what killed processes left of fetched audio, and the cache's answers that have expired, now and then.
+fn clean_hourly(objects: Arc<Objects>, store: Store) {
+    tokio::spawn(async move {
+        let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
+        loop {
+            hours.tick().await;
+            let objects = Arc::clone(&objects);
+            match tokio::task::spawn_blocking(move || objects.clean(now())).await {
+                Ok(Ok(0)) => {}
+                Ok(Ok(files)) => tracing::info!(files, "deleted audio that was left behind a day ago and more"),
+                Ok(Err(error)) => tracing::warn!(%error, "cannot clean the folder of fetched audio"),
+                Err(error) => tracing::error!(%error, "cleaning the folder of fetched audio failed"),
+            }
+            match store.forget_expired(now()).await {
+                Ok(0) => {}
+                Ok(answers) => tracing::info!(answers, "deleted answers of the cache that have expired"),
+                Err(error) => tracing::warn!(%error, "cannot delete what has expired in the cache"),
+            }
+        }
+    });
 }
 
 fn watch_source(source: Arc<dyn Source>, broker: Option<Arc<dyn Source>>, metrics: Arc<Metrics>) {

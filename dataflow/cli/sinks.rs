@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors::objects::Objects;
 use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::sink::Sink;
 use connectors::store::Store;
@@ -32,7 +33,7 @@ impl Sinks {
     pub(super) async fn start(
         config: &Config,
         store: &Store,
-        data: &Path,
+        (objects, data): (&Objects, &Path),
         health: &Arc<Health>,
     ) -> anyhow::Result<Self> {
         let (end, ending) = watch::channel(false);
@@ -41,7 +42,11 @@ impl Sinks {
             .into_iter()
             .map(|sink| tokio::spawn(publish_often(store.clone(), sink, Arc::clone(health), ending.clone())))
             .collect();
-        let export = ParquetExport::new(store.clone(), data);
+        let export = match &config.parquet.url {
+            Some(url) => ParquetExport::into_bucket(store.clone(), objects, url)
+                .map_err(|reason| anyhow::anyhow!("parquet.url: {reason}"))?,
+            None => ParquetExport::new(store.clone(), data),
+        };
         let exporting = tokio::spawn(export_often(export, Duration::from_secs(config.parquet.interval_s), ending));
         Ok(Self { end, exporting, publishing })
     }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use connectors::kafka::{KafkaSink, KafkaSource};
+use connectors::objects::Objects;
 use connectors::pubsub::{Connection, PubSub, PubSubSink};
 use connectors::sink::Sink;
 use connectors::source::Source;
 use connectors::store::{Store, StoreUrl};
 use models::Annotator;
-use models::local::LocalModel;
+use models::calibration::Calibration;
+use models::local::{LocalModel, LocalOptions};
 use models::openai::{OpenAi, SecretString, Time};
-use models::qwen2_audio::Description;
+use models::qwen2_audio::{Description, fingerprint};
 use models::schema::MetadataSchema;
+use tidemark::cache::Cache;
 use tidemark::clock::now;
 use tidemark::config::{Config, SourceChoice};
 use tidemark::health::Health;
@@ -29,6 +32,8 @@ const FEWEST_PARAMETERS: u64 = 1_000_000;
 pub(super) struct Models {
     pub(super) primary: Arc<LocalModel>,
     pub(super) fallback: Option<Arc<OpenAi>>,
+    /// What tells their answers from other models'.
+    identity: Vec<u8>,
 }
 
 /// Where the store is.
@@ -76,8 +81,26 @@ pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
         }
         _ => None,
     };
+    let identity = identity(config, &options, fallback.as_deref())?;
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
-    Ok(Models { primary: Arc::new(primary), fallback })
+    Ok(Models { primary: Arc::new(primary), fallback, identity })
+}
+
+/// All that an answer and its confidence come from beside the audio and the arm: weights, schema, calibration, how much is
+/// heard, and who is asked in doubt.
+fn identity(config: &Config, options: &LocalOptions, fallback: Option<&OpenAi>) -> anyhow::Result<Vec<u8>> {
+    let calibration = match std::fs::read_to_string(options.checkpoint.join(Calibration::FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        read => Some(read?),
+    };
+    let parts = serde_json::json!({
+        "weights": fingerprint(&options.checkpoint)?,
+        "schema": options.schema.json(),
+        "calibration": calibration,
+        "max_segments": config.model.max_segments,
+        "fallback": fallback.map(|model| (model.model(), &config.fallback.base_url)),
+    });
+    Ok(serde_json::to_vec(&parts)?)
 }
 
 /// The system that brings uploads, where it is another one than the store.
@@ -109,17 +132,33 @@ pub(super) fn pubsub(config: &Config) -> anyhow::Result<Connection> {
     config.pubsub.connection(std::env::var("PUBSUB_EMULATOR_HOST").ok()).map_err(anyhow::Error::msg)
 }
 
+/// Where audio comes from, and Parquet files may go; what is fetched lies in `data/tmp`.
+pub(super) fn objects(config: &Config, data: &Path) -> Arc<Objects> {
+    Arc::new(Objects::new(config.objects.clone(), data.join("tmp")))
+}
+
 /// What a worker on `source` is made of.
-pub(super) fn parts(config: &Config, source: Arc<dyn Source>, store: &Store, models: &Models) -> anyhow::Result<Parts> {
+pub(super) fn parts(
+    config: &Config,
+    source: Arc<dyn Source>,
+    store: &Store,
+    objects: &Arc<Objects>,
+    models: &Models,
+) -> anyhow::Result<Parts> {
     let fallback = models.fallback.as_ref().map(|model| Arc::clone(model) as Arc<dyn Annotator>);
+    let metrics = Arc::new(Metrics::new());
+    let cache = config.cache_rules(models.identity.clone());
+    let cache = cache.map(|rules| Arc::new(Cache::new(store.clone(), Arc::clone(&metrics), rules)));
     Ok(Parts {
         source,
         store: store.clone(),
+        objects: Arc::clone(objects),
         primary: Arc::clone(&models.primary) as Arc<dyn Annotator>,
         fallback,
         rules: config.rules().map_err(anyhow::Error::msg)?,
         max_in_flight: [config.lanes.high.max_in_flight, config.lanes.low.max_in_flight],
-        metrics: Arc::new(Metrics::new()),
+        metrics,
+        cache,
         health: Arc::new(Health::default()),
         clock: now,
     })

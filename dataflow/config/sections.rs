@@ -260,13 +260,33 @@ impl Default for SpoolConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ParquetConfig {
+    /// `gs://BUCKET/PREFIX` or `s3://BUCKET/PREFIX`; without it, the data folder.
+    pub url: Option<String>,
     /// How often committed outcomes are written out.
     pub interval_s: u64,
 }
 
 impl Default for ParquetConfig {
     fn default() -> Self {
-        Self { interval_s: 30 }
+        Self { url: None, interval_s: 30 }
+    }
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Whether answers are given again.
+    pub enabled: bool,
+    /// Whether a customer may be given the answer to another one's upload.
+    pub share_between_customers: bool,
+    /// How long an answer is given again.
+    pub ttl_days: u32,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { enabled: true, share_between_customers: false, ttl_days: 30 }
     }
 }
 

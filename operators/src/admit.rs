@@ -103,6 +103,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
                 attempts: Vec::new(),
                 inference_ms: 0,
                 queued_ms: None,
+                cached: None,
                 primary: None,
                 fallback: None,
             }),

@@ -15,10 +15,15 @@ pub enum Conclusion {
     Again(Box<Flight>),
 }
 
-/// The best answer of the round becomes the outcome: the fallback's, else the primary's (marked where it was below the
+/// The best answer of the round becomes the outcome: the cache's, else the fallback's, else the primary's (marked where it was below the
 /// threshold). Without an answer the round has failed: dead letter where no repetition can help or `max_attempts` rounds
 /// have failed, else again.
 pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclusion {
+    if let Some(annotation) = flight.cached.take() {
+        // Of this round, no model was asked.
+        flight.round -= 1;
+        return Conclusion::Ended(Box::new(completed(flight, annotation, Branch::Cache, false, now)));
+    }
     let last_fault = match (&flight.primary, &flight.fallback) {
         (_, Some(Err(fault))) | (Some(Err(fault)), None) => Some(fault.clone()),
         _ => None,
@@ -202,6 +207,7 @@ mod tests {
             attempts,
             inference_ms: 1,
             queued_ms: Some(1),
+            cached: None,
             primary: Some(primary),
             fallback,
         }
@@ -258,6 +264,17 @@ mod tests {
             let ended = outcome(1, primary, fallback).expect("ended");
             assert_eq!((ended.status, ended.attempts), (Status::DeadLettered, 1));
         }
+    }
+
+    #[test]
+    fn an_answer_from_the_cache_is_an_outcome_however_sure_its_model_was_and_is_no_attempt() {
+        let cached = answer("f", None).ok();
+        let flight = Flight { cached, primary: None, attempts: Vec::new(), ..flight(1, retryable(), None) };
+        let Conclusion::Ended(ending) = conclude(flight, 3, UtcMicros(5_000)) else { panic!("it has an answer") };
+        let outcome = ending.outcome;
+        assert_eq!((outcome.status, outcome.branch), (Status::Completed, Some(Branch::Cache)));
+        assert_eq!((outcome.model.as_deref(), outcome.below_threshold), (Some("f"), false));
+        assert_eq!((outcome.attempts, outcome.cost_micro_usd, ending.attempts.len()), (0, MicroUsd(0), 0));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Asks the paid model about what the primary was not sure of.
 
-use records::Branch;
 use timely::dataflow::StreamVec;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
@@ -24,7 +23,7 @@ impl<T: Timestamp + TotalOrder> Fallback for StreamVec<'_, T, Flight> {
             model,
             |_, flight| question(flight),
             |mut flight, answer| {
-                flight.fallback = Some(record(&mut flight, Branch::Fallback, answer));
+                flight.fallback = Some(record(&mut flight, answer));
                 flight
             },
         )

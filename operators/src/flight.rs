@@ -65,6 +65,8 @@ pub struct Flight {
     pub inference_ms: u64,
     /// From arrival to the first model's work, known once a model answered.
     pub queued_ms: Option<u64>,
+    /// The answer that the cache had, in place of a model's.
+    pub cached: Option<Annotation>,
     /// The primary's answer in this round.
     pub primary: Option<Result<Annotation, Fault>>,
     /// The fallback's answer in this round.

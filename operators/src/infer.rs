@@ -28,6 +28,8 @@ pub struct Question {
 /// What came back, and when.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Whose answer it is: the model's that was asked, or the cache's, where none had to be.
+    pub branch: Branch,
     /// The model that was asked.
     pub model: String,
     /// When it was asked.
@@ -40,7 +42,7 @@ pub struct Answer {
 
 /// Asks the primary model.
 pub trait Infer {
-    /// Each upload with the primary's answer and the attempt it was.
+    /// Each upload with the primary's answer and the attempt it was, or with the cache's answer.
     fn infer(self, model: Link<Question, Answer>) -> Self;
 }
 
@@ -52,7 +54,10 @@ impl<T: Timestamp + TotalOrder> Infer for StreamVec<'_, T, Flight> {
             model,
             |_, flight| question(flight),
             |mut flight, answer| {
-                flight.primary = Some(record(&mut flight, Branch::Primary, answer));
+                match (answer.branch, record(&mut flight, answer)) {
+                    (Branch::Cache, Ok(annotation)) => flight.cached = Some(annotation),
+                    (_, said) => flight.primary = Some(said),
+                }
                 flight
             },
         )
@@ -69,18 +74,21 @@ pub(crate) fn question(flight: &Flight) -> Question {
     }
 }
 
-/// Notes the call among the upload's attempts and adds up its time.
-pub(crate) fn record(flight: &mut Flight, branch: Branch, answer: Answer) -> Result<Annotation, Fault> {
+/// Notes the call among the upload's attempts and adds up its time. The cache is no model, and costs none.
+pub(crate) fn record(flight: &mut Flight, answer: Answer) -> Result<Annotation, Fault> {
     let (inference_ms, cost) = match &answer.result {
         Ok(annotation) => (annotation.inference_ms, annotation.cost),
         Err(fault) => (0, fault.cost),
     };
     let waited_ms = answer.answered_at.ms_since(flight.arrived_at).saturating_sub(inference_ms);
     flight.queued_ms.get_or_insert(waited_ms);
+    if answer.branch == Branch::Cache {
+        return answer.result;
+    }
     flight.inference_ms += inference_ms;
     flight.attempts.push(Attempt {
         number: flight.round,
-        branch,
+        branch: answer.branch,
         model: answer.model,
         started_at: answer.asked_at,
         duration_ms: answer.answered_at.ms_since(answer.asked_at),

@@ -9,7 +9,7 @@ use crate::Flight;
 
 /// Splits uploads by confidence.
 pub trait Split: Sized {
-    /// The settled (sure enough, or audio that no model can read) and the doubtful (not sure enough, or the primary
+    /// The settled (sure enough, answered from the cache, or audio that no model can have) and the doubtful (not sure enough, or the primary
     /// failed), which go to the fallback.
     fn split(self) -> (Self, Self);
 }
@@ -21,9 +21,13 @@ impl<T: Timestamp> Split for StreamVec<'_, T, Flight> {
 }
 
 fn is_settled(flight: &Flight) -> bool {
+    if flight.cached.is_some() {
+        return true;
+    }
     match &flight.primary {
         Some(Ok(annotation)) => annotation.confidence.is_some_and(|sure| sure.get() >= flight.arm.threshold),
-        Some(Err(fault)) => is_hopeless(fault),
+        // What could not be fetched now, the other model would not have either.
+        Some(Err(fault)) => is_hopeless(fault) || fault.error_type == ErrorType::AudioUnreachable,
         None => panic!("split stands behind infer, which answers every upload"),
     }
 }

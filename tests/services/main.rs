@@ -5,6 +5,9 @@
 mod broker;
 #[path = "../../connectors/tests/pubsub/emulator.rs"]
 mod emulator;
+#[path = "../../connectors/tests/buckets/gcs.rs"]
+#[allow(dead_code, reason = "the tests of buckets need more of it")]
+mod gcs;
 #[path = "../system/harness.rs"]
 #[allow(dead_code, reason = "the harness is the system tests', which need more of it")]
 mod harness;
@@ -12,4 +15,8 @@ mod kafka;
 mod pubsub;
 #[path = "../../connectors/tests/postgres/server.rs"]
 mod server;
+#[path = "../../models/tests/openai/llmock.rs"]
+#[allow(dead_code, reason = "the tests of the OpenAI branch need more of it")]
+mod llmock;
+mod objects;
 mod workers;

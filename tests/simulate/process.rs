@@ -50,6 +50,7 @@ pub(crate) struct Process {
     /// The same requests in order of arrival: what the planted bug serves, and what the promise is checked against.
     pub(crate) line: Vec<(u64, Question)>,
     pub(crate) asked: BTreeSet<records::UploadId>,
+    pub(crate) cached: BTreeSet<records::UploadId>,
     pub(crate) model_is_busy: bool,
     pub(crate) in_flight: [Arc<AtomicUsize>; 2],
     pub(crate) events: BTreeMap<(u64, u64), Event>,

@@ -17,6 +17,7 @@ pub(crate) struct Summary {
     pub(crate) dead_lettered: usize,
     pub(crate) fallbacks: usize,
     pub(crate) below_threshold: usize,
+    pub(crate) cached: usize,
     pub(crate) retried: usize,
     pub(crate) crashes: usize,
     pub(crate) redeliveries: usize,
@@ -30,6 +31,7 @@ impl Summary {
         self.dead_lettered += other.dead_lettered;
         self.fallbacks += other.fallbacks;
         self.below_threshold += other.below_threshold;
+        self.cached += other.cached;
         self.retried += other.retried;
         self.crashes += other.crashes;
         self.redeliveries += other.redeliveries;
@@ -43,13 +45,13 @@ impl Summary {
             dead_lettered,
             fallbacks,
             below_threshold,
+            cached,
             retried,
             crashes,
             redeliveries,
             lost_answers,
         } = self;
-        [uploads, completed, dead_lettered, fallbacks, below_threshold, retried, crashes, redeliveries, lost_answers]
-            .iter()
-            .all(|count| **count > 0)
+        let counts = [uploads, completed, dead_lettered, fallbacks, below_threshold, cached, retried, crashes];
+        counts.iter().chain(&[redeliveries, lost_answers]).all(|count| **count > 0)
     }
 }

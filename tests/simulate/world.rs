@@ -9,7 +9,7 @@ use std::sync::mpsc::sync_channel;
 use models::queue::DeadlineQueue;
 use operators::bridge::{inlet, link};
 use operators::{Answer, Arm, Arrival, Clock, Experiment, LaneRules, RetryPolicy, Ticket, Unit};
-use records::{Annotation, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
+use records::{Annotation, Branch, Confidence, ErrorType, Fault, Lane, MicroUsd, Mode, Status, Tier, UtcMicros};
 use tidemark::process::{Rules, Seams, process};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -121,6 +121,7 @@ impl World {
             waiting: DeadlineQueue::default(),
             line: Vec::new(),
             asked: BTreeSet::new(),
+            cached: BTreeSet::new(),
             model_is_busy: false,
             in_flight: Default::default(),
             events: BTreeMap::new(),
@@ -185,6 +186,10 @@ impl World {
         let asked: Vec<_> = process.fallback.iter().flat_map(|port| port.requests.try_iter()).collect();
         for request in asked {
             self.summary.fallbacks += 1;
+            let id = &request.1.upload.upload_id;
+            if process.cached.contains(id) {
+                return Err(format!("the fallback is paid for {id}, which the cache has answered"));
+            }
             self.schedule(process, Event::Answer(Line::Fallback, vec![request]));
         }
         Ok(())
@@ -302,7 +307,11 @@ impl World {
                 for (number, question) in batch {
                     let result = self.annotate();
                     let model = MODEL.to_owned();
-                    let answer = Answer { model, asked_at, answered_at: asked_at, result };
+                    let branch = self.branch(line, result.is_ok());
+                    if branch == Branch::Cache {
+                        process.cached.insert(question.upload.upload_id.clone());
+                    }
+                    let answer = Answer { branch, model, asked_at, answered_at: asked_at, result };
                     match line {
                         Line::Primary => {
                             process.asked.remove(&question.upload.upload_id);
@@ -344,6 +353,15 @@ impl World {
         })
     }
 
+    /// Now and then the cache has the answer, before a model is asked.
+    fn branch(&mut self, line: Line, has_answer: bool) -> Branch {
+        match line {
+            Line::Primary if has_answer && self.plan.chance(0.1) => Branch::Cache,
+            Line::Primary => Branch::Primary,
+            Line::Fallback => Branch::Fallback,
+        }
+    }
+
     /// Promise 1, its second half: one outcome each, and a dead letter only where it was deserved.
     fn check_end(mut self) -> Result<Summary, String> {
         for message in self.durable.messages.values() {
@@ -358,6 +376,7 @@ impl World {
                 Status::DeadLettered => self.summary.dead_lettered += 1,
             }
             self.summary.below_threshold += usize::from(outcome.below_threshold);
+            self.summary.cached += usize::from(outcome.branch == Some(Branch::Cache));
             self.summary.retried += usize::from(outcome.attempts > 1);
             let hopeless = outcome.error_type.is_some_and(|kind| {
                 matches!(kind, ErrorType::InvalidEvent | ErrorType::AudioUndecodable | ErrorType::Model)

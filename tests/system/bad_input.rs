@@ -50,7 +50,8 @@ static OUTCOMES: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
         ("three-hours", three_hours(&home)),
         ("too-short", home.write("short.wav", wav(1, 1, 16_000, 16, &[0; 400], 400))),
         ("missing-file", home.path("no-such-file.wav")),
-        ("bucket", PathBuf::from("gs://bucket/song.wav")),
+        ("address", PathBuf::from("ftp://host/song.wav")),
+        ("bucket", PathBuf::from("gs://bucket")),
         ("good-low", clip("swing-f-major-160.ogg")),
     ];
     let mut events: Vec<String> = files.iter().map(|(id, path)| event(id, "free", path)).collect();
@@ -121,7 +122,8 @@ fn a_file_that_is_not_there_is_dead_lettered() {
 
 #[test]
 fn an_address_that_cannot_be_read_is_dead_lettered() {
-    assert_dead_lettered("bucket", "audio_unreachable", "gs://");
+    assert_dead_lettered("address", "audio_unreachable", "ftp://");
+    assert_dead_lettered("bucket", "audio_unreachable", "no object in it");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The whole of Tidemark through its command: real files, the real model code on a small random checkpoint, the real store.
 
 mod bad_input;
+mod cache;
 mod calibrate;
 mod commands;
 mod crash;

@@ -4,42 +4,85 @@
 mod make;
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use super::*;
+use futures::TryStreamExt;
 use make::{START, attempts, completed, dead_lettered, id, payload};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use records::Lane;
 
 const UPLOADS: u64 = 11;
 
-/// Outcomes of two days; an export in batches of 6 and pages of 2, so that every loop runs more than once.
-fn small(folder: &Path, runtime: &Handle) -> ParquetExport {
-    let store = runtime.block_on(Store::open(&folder.join("tidemark.db"))).expect("opens");
-    ParquetExport { rows_per_batch: 6, rows_per_page: 2, ..ParquetExport::new(store, folder) }
+/// A data folder, and where the files go: into it, or into a bucket that outlives processes as it does.
+struct Home {
+    folder: tempfile::TempDir,
+    bucket: Option<Arc<InMemory>>,
 }
 
-fn filled(folder: &Path, runtime: &Handle) -> ParquetExport {
-    let export = small(folder, runtime);
-    let uploads: Vec<_> = (0..UPLOADS).map(|number| (id(number), Lane::Low, START)).collect();
-    let ending = |number: u64| {
-        let outcome = if number == 5 { dead_lettered } else { completed };
-        let outcome = outcome(number, 1, START.plus_ms(number % 2 * 86_400_000));
-        (outcome.clone(), attempts(&outcome), payload(number).into())
-    };
-    let group: Vec<_> = (0..UPLOADS).map(ending).collect();
-    runtime.block_on(export.store.admit(&uploads)).expect("admitted");
-    runtime.block_on(export.store.commit(&group)).expect("committed");
-    export
+impl Home {
+    fn new(has_bucket: bool) -> Self {
+        let bucket = has_bucket.then(|| Arc::new(InMemory::new()));
+        Self { folder: tempfile::tempdir().expect("a folder"), bucket }
+    }
+
+    /// An export in batches of 6 and pages of 2, so that every loop runs more than once.
+    fn export(&self, runtime: &Handle) -> ParquetExport {
+        let folder = self.folder.path();
+        let store = runtime.block_on(Store::open(&folder.join("tidemark.db"))).expect("opens");
+        let place = match &self.bucket {
+            None => Place::Folder(folder.join("outcomes")),
+            Some(bucket) => Place::Bucket(Bucket {
+                store: Arc::clone(bucket) as Arc<dyn ObjectStore>,
+                prefix: "some/prefix/outcomes".into(),
+                url: "gs://bucket/some/prefix/outcomes".into(),
+                staging: folder.join("tmp"),
+            }),
+        };
+        ParquetExport { rows_per_batch: 6, rows_per_page: 2, ..ParquetExport::into_place(store, place) }
+    }
+
+    /// The same over outcomes of two days.
+    fn filled(&self, runtime: &Handle) -> ParquetExport {
+        let export = self.export(runtime);
+        let uploads: Vec<_> = (0..UPLOADS).map(|number| (id(number), Lane::Low, START)).collect();
+        let ending = |number: u64| {
+            let outcome = if number == 5 { dead_lettered } else { completed };
+            let outcome = outcome(number, 1, START.plus_ms(number % 2 * 86_400_000));
+            (outcome.clone(), attempts(&outcome), payload(number).into())
+        };
+        let group: Vec<_> = (0..UPLOADS).map(ending).collect();
+        runtime.block_on(export.store.admit(&uploads)).expect("admitted");
+        runtime.block_on(export.store.commit(&group)).expect("committed");
+        export
+    }
+
+    /// Every file by its name, with its bytes.
+    fn written(&self, runtime: &Handle) -> BTreeMap<String, Vec<u8>> {
+        match &self.bucket {
+            None => in_folder(self.folder.path()),
+            Some(bucket) => runtime.block_on(async {
+                let mut found = BTreeMap::new();
+                for object in bucket.list(None).try_collect::<Vec<_>>().await.expect("listed") {
+                    let bytes = bucket.get(&object.location).await.expect("there").bytes().await.expect("read");
+                    let name = object.location.as_ref().strip_prefix("some/prefix/").expect("is below it");
+                    found.insert(name.to_owned(), bytes.to_vec());
+                }
+                found
+            }),
+        }
+    }
 }
 
-/// Every file by its path below the folder, with its bytes.
-fn written(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+fn in_folder(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let Ok(days) = fs::read_dir(folder.join("outcomes")) else { return found };
     for day in days {
         for file in fs::read_dir(day.expect("an entry").path()).expect("a folder") {
             let path = file.expect("an entry").path();
-            let bytes = fs::read(&path).expect("read");
-            found.insert(path.strip_prefix(folder).expect("is below it").to_owned(), bytes);
+            let name = path.strip_prefix(folder).expect("is below it").to_str().expect("UTF-8").to_owned();
+            found.insert(name, fs::read(&path).expect("read"));
         }
     }
     found
@@ -54,32 +97,44 @@ fn dying_at(nth: usize) -> impl FnMut() -> Result<(), ExportError> {
     }
 }
 
-#[test]
-fn an_export_that_died_at_any_step_is_completed_to_the_same_bytes() {
+/// Dies at each step in turn, and tells after how many there was none left.
+fn die_everywhere(has_bucket: bool) -> usize {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let runtime = runtime.handle();
-    let whole = tempfile::tempdir().expect("a folder");
-    let exported = filled(whole.path(), runtime).run(runtime, START, &mut || Ok(())).expect("exported");
+    let whole = Home::new(has_bucket);
+    let exported = whole.filled(runtime).run(runtime, START, &mut || Ok(())).expect("exported");
     assert_eq!(exported, Exported { rows: UPLOADS, files: 4 });
-    let expected = written(whole.path());
+    let expected = whole.written(runtime);
     assert_eq!(expected.len(), 4);
 
     let mut deaths = 0;
     loop {
-        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::new(has_bucket);
         let mut dying = dying_at(deaths);
-        if filled(folder.path(), runtime).run(runtime, START, &mut dying).is_ok() {
-            break;
+        if home.filled(runtime).run(runtime, START, &mut dying).is_ok() {
+            return deaths;
         }
         // A second death at the same step, of the process that goes on.
         let later = START.plus_ms(1);
-        drop(small(folder.path(), runtime).run(runtime, later, &mut dying_at(deaths)));
-        let last = small(folder.path(), runtime);
+        drop(home.export(runtime).run(runtime, later, &mut dying_at(deaths)));
+        let last = home.export(runtime);
         last.run(runtime, later, &mut || Ok(())).expect("exported");
-        assert_eq!(written(folder.path()), expected, "after a death at step {deaths}");
+        assert_eq!(home.written(runtime), expected, "after a death at step {deaths}");
         assert_eq!(last.run(runtime, later, &mut || Ok(())).expect("exported"), Exported::default());
         deaths += 1;
     }
+}
+
+#[test]
+fn an_export_that_died_at_any_step_is_completed_to_the_same_bytes() {
     // By file: created, one page at least, the end, synced, renamed, folders synced. By batch: begun and ended.
+    let deaths = die_everywhere(false);
     assert!(deaths >= 4 * 6 + 2 * 2, "only {deaths} steps");
+}
+
+#[test]
+fn an_export_into_a_bucket_that_died_at_any_step_is_completed_to_the_same_bytes() {
+    // By file: created, one page at least, the end, put.
+    let deaths = die_everywhere(true);
+    assert!(deaths >= 4 * 4 + 2 * 2, "only {deaths} steps");
 }

@@ -6,6 +6,7 @@
 //! - [`Store::enqueue`], [`Store::lease`], [`Store::acknowledge`]: the spool, a durable queue for each lane.
 //! - [`Store::admit`]: the first arrival of an upload, and whether it already has its outcome.
 //! - [`Store::commit`]: outcomes, at most one for each version of an upload. The only commit point.
+//! - [`Store::cached`], [`Store::commit_and_cache`]: answers that are given again.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
 //! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
 //!
@@ -13,6 +14,7 @@
 //! admitted once, and an outcome committed twice is written once.
 
 mod admissions;
+mod cache;
 mod claim;
 mod database;
 mod dead_letters;
@@ -31,6 +33,7 @@ mod values;
 use database::Database;
 use values::Value;
 
+pub use cache::{CacheEntry, CacheKey, Sound, Tenant};
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;

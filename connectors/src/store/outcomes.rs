@@ -47,24 +47,7 @@ impl Store {
     /// # Panics
     /// Where an upload was never admitted, or not in this version: the graph's order is broken.
     pub async fn commit(&self, group: &[Write]) -> Result<Vec<bool>, StoreError> {
-        let mut transaction = self.database.begin_in_turn().await?;
-        let seqs = transaction.new_ids("outcomes", "seq", group.len()).await?;
-        let numbered: Vec<Numbered<'_>> = seqs.iter().copied().zip(group).collect();
-        insert_outcomes(&mut transaction, &numbered).await?;
-        // Nobody else writes the log meanwhile, so what stands there from the first number on is of this group.
-        let fresh = transaction.fetch(FRESH, &[seqs.first().copied().unwrap_or(u64::MAX).into()]).await?;
-        let fresh: HashSet<u64> = fresh.iter().map(|row| row.unsigned("seq")).collect::<Result<_, _>>()?;
-        let written: Vec<Numbered<'_>> = numbered.into_iter().filter(|(seq, _)| fresh.contains(seq)).collect();
-        insert_attempts(&mut transaction, &written).await?;
-        insert_dead_letters(&mut transaction, &written).await?;
-
-        let keys = list(group.iter().map(|(outcome, ..)| (&outcome.upload_id, outcome.version)));
-        let present = transaction.fetch(PRESENT, &[keys]).await?;
-        let present: Option<u64> = present.first().map(|row| row.unsigned("present")).transpose()?;
-        let all = Some(group.len() as u64);
-        assert_eq!(present, all, "each outcome of a group is there once, and its upload was admitted");
-        transaction.commit().await?;
-        Ok(seqs.iter().map(|seq| fresh.contains(seq)).collect())
+        self.commit_and_cache(group, &[]).await
     }
 
     /// The outcome that stands; `None` while the upload is worked on.
@@ -116,6 +99,26 @@ impl Store {
 
 /// An outcome to write, and its place in the log.
 type Numbered<'a> = (u64, &'a Write);
+
+/// Writes a group; for each, whether it was written.
+pub(super) async fn write_outcomes(transaction: &mut Transaction, group: &[Write]) -> Result<Vec<bool>, StoreError> {
+    let seqs = transaction.new_ids("outcomes", "seq", group.len()).await?;
+    let numbered: Vec<Numbered<'_>> = seqs.iter().copied().zip(group).collect();
+    insert_outcomes(transaction, &numbered).await?;
+    // Nobody else writes the log meanwhile, so what stands there from the first number on is of this group.
+    let fresh = transaction.fetch(FRESH, &[seqs.first().copied().unwrap_or(u64::MAX).into()]).await?;
+    let fresh: HashSet<u64> = fresh.iter().map(|row| row.unsigned("seq")).collect::<Result<_, _>>()?;
+    let written: Vec<Numbered<'_>> = numbered.into_iter().filter(|(seq, _)| fresh.contains(seq)).collect();
+    insert_attempts(transaction, &written).await?;
+    insert_dead_letters(transaction, &written).await?;
+
+    let keys = list(group.iter().map(|(outcome, ..)| (&outcome.upload_id, outcome.version)));
+    let present = transaction.fetch(PRESENT, &[keys]).await?;
+    let present: Option<u64> = present.first().map(|row| row.unsigned("present")).transpose()?;
+    let all = Some(group.len() as u64);
+    assert_eq!(present, all, "each outcome of a group is there once, and its upload was admitted");
+    Ok(seqs.iter().map(|seq| fresh.contains(seq)).collect())
+}
 
 async fn insert_outcomes(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<(), StoreError> {
     let rows: Vec<_> = group.iter().map(|(seq, (outcome, ..))| outcome_values(*seq, outcome)).collect();

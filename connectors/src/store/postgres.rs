@@ -18,7 +18,7 @@ use super::{StoreError, StoreUrl};
 const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
-    "",
+    include_str!("../../migrations/postgres/0003_cache.sql"),
     "",
     include_str!("../../migrations/postgres/0005_experiments.sql"),
 ];

@@ -200,7 +200,7 @@ impl Decoder {
 }
 
 /// A panic inside a decoder is the failure of one upload, not of the process.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(AudioError::undecodable(path, format!("its decoder gave up: {CONVERT}"))))
 }

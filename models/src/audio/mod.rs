@@ -4,11 +4,13 @@
 pub(crate) mod bands;
 mod decoder;
 mod error;
+mod fingerprint;
 mod log_mel;
 mod resampler;
 mod segments;
 
 pub use error::AudioError;
+pub use fingerprint::Fingerprint;
 pub use log_mel::LogMel;
 pub use segments::{Segment, Segments, open, spread};
 

@@ -252,7 +252,7 @@ impl Qwen2Audio {
 ///
 /// # Errors
 /// [`ModelError::Read`] or [`ModelError::Invalid`], for a file of weights.
-pub(crate) fn fingerprint(dir: &Path) -> Result<String, ModelError> {
+pub fn fingerprint(dir: &Path) -> Result<String, ModelError> {
     Weights::open(dir)?.fingerprint()
 }
 

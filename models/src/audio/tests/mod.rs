@@ -1,6 +1,7 @@
 //! Files as they come: whole, long, odd and broken.
 
 mod clips;
+mod copies;
 mod refused;
 mod streams;
 
