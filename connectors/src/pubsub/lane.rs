@@ -52,7 +52,7 @@ enum Ended {
 
 /// What came next on a stream.
 enum Next {
-    Message(model::Message, Handler),
+    Message(Box<model::Message>, Handler),
     End(Ended),
 }
 
@@ -114,7 +114,7 @@ impl LaneReader {
         loop {
             self.held.room(self.lane, self.most).await;
             match self.next(stream, &mut worked).await {
-                Next::Message(message, handler) => self.take_in(message, handler),
+                Next::Message(message, handler) => self.take_in(*message, handler),
                 Next::End(ended) => return ended,
             }
             worked = true;
@@ -133,7 +133,7 @@ impl LaneReader {
             let looked = tokio::select! {
                 biased;
                 next = &mut next => return match next {
-                    Some(Ok((message, handler))) => Next::Message(message, handler),
+                    Some(Ok((message, handler))) => Next::Message(Box::new(message), handler),
                     Some(Err(error)) => Next::End(Ended::Failed(fault(&self.subscription, &error), *worked)),
                     None => Next::End(Ended::Outdated),
                 },
