@@ -140,7 +140,7 @@ impl Broker {
     pub(crate) fn committed(&self, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
         let consumer: BaseConsumer = self.config().set("group.id", group).create().expect("a client");
         let mut list = TopicPartitionList::new();
-        (0..partitions).for_each(|partition| drop(list.add_partition(topic, partition)));
+        list.add_partition_range(topic, 0, partitions - 1);
         let committed = consumer.committed_offsets(list, PATIENCE).expect("told");
         let offset = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
         committed.elements().iter().map(|element| offset(element.offset())).collect()

@@ -53,7 +53,7 @@ struct World {
 }
 
 impl World {
-    fn from_committed(&self, partition: i32) -> VecDeque<i64> {
+    fn left_of(&self, partition: i32) -> VecDeque<i64> {
         let from = self.committed.get(&partition).copied().unwrap_or(0);
         self.log.get(&partition).into_iter().flatten().copied().filter(|offset| *offset >= from).collect()
     }
@@ -119,14 +119,14 @@ impl World {
             }
             Step::Assign(at) => {
                 self.offsets.assign(partition(at));
-                self.unread.insert(partition(at), self.from_committed(partition(at)));
+                self.unread.insert(partition(at), self.left_of(partition(at)));
             }
             // The consumer goes back to what is committed, under the same assignment.
             Step::Reset(at) => {
                 if let Some(unread) = self.unread.get(&partition(at))
                     && unread.is_empty()
                 {
-                    self.unread.insert(partition(at), self.from_committed(partition(at)));
+                    self.unread.insert(partition(at), self.left_of(partition(at)));
                 }
             }
         }
