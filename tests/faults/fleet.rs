@@ -265,7 +265,7 @@ fn configuration(address: &str, more: &str) -> String {
     let checkpoint = Path::new(ROOT).join("tests/fixtures/qwen2_audio/tiny-a");
     format!(
         "drain_timeout_s = 1\n[model]\ncheckpoint = {checkpoint:?}\n[store]\nurl = \"{user}@{place}\"\n\
-         [spool]\nlease_ms = {}\n[retry]\nbase_ms = 100\n[lanes.high]\nmax_in_flight = 16\n[lanes.low]\nmax_in_flight = 16\n\
+         [spool]\nlease_ms = {}\n[cache]\nenabled = false\n[retry]\nbase_ms = 100\n[lanes.high]\nmax_in_flight = 16\n[lanes.low]\nmax_in_flight = 16\n\
          {more}",
         LEASE.as_millis()
     )
