@@ -14,6 +14,7 @@ mod commit;
 mod ack;
 
 pub mod bridge;
+pub mod windows;
 mod clock;
 mod conclude;
 mod flight;
