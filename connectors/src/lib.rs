@@ -3,11 +3,13 @@
 //! - [`store`]: admissions, outcomes, dead letters and the spool, in an SQLite file or a Postgres database. The only commit
 //!   point.
 //! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory.
+//! - [`history`]: outcomes in files, for who replays them.
 //! - [`objects`]: where audio lies.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
 //!
 //! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
 
+pub mod history;
 pub mod listed;
 pub mod objects;
 pub mod parquet;

@@ -6,12 +6,15 @@
 //! - [`Store::enqueue`], [`Store::lease`], [`Store::acknowledge`]: the spool, a durable queue for each lane.
 //! - [`Store::admit`]: the first arrival of an upload, and whether it already has its outcome.
 //! - [`Store::commit`]: outcomes, at most one for each version of an upload. The only commit point.
+//! - [`Store::seal_arrivals`], [`Store::closed_until`]: the moment up to which every upload has its outcome.
+//! - [`Store::write_windows`]: rows of the windows up to there, each once.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
 //!
 //! Each call is one transaction, for as many items as it is given. All may be repeated: an upload enqueued twice is
 //! admitted once, and an outcome committed twice is written once.
 
 mod admissions;
+mod arrivals;
 mod claim;
 mod database;
 mod dead_letters;
@@ -24,17 +27,20 @@ mod spool;
 mod sqlite;
 mod url;
 mod values;
+mod windows;
 
 use database::Database;
 use values::Value;
 
+pub use arrivals::Walk;
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;
-pub(crate) use exports::Batch;
+pub(crate) use exports::{Batch, Log};
 pub use outcomes::Write;
 pub use spool::{Delivery, Lease, Pending};
 pub use url::StoreUrl;
+pub use windows::{Progress, WrittenWindow};
 
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -118,11 +118,11 @@ pub(super) fn parse<T: FromStr<Err = String>>(name: &str, text: &str) -> Result<
     text.parse().map_err(|error| damaged(name, error))
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("records are JSON: their maps have text keys")
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(row: &Row, name: &str) -> Result<T, StoreError> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(row: &Row, name: &str) -> Result<T, StoreError> {
     serde_json::from_str(row.get(name)?).map_err(|error| damaged(name, error))
 }
 

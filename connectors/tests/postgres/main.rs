@@ -1,6 +1,8 @@
 //! The store on a real Postgres: the suite that every store passes, and what only a database of several workers promises.
 //! `make test-services` runs it.
 
+#[path = "../store/arrivals.rs"]
+mod arrivals;
 #[path = "../store/crash.rs"]
 mod crash;
 #[path = "../store/dead_letters.rs"]
