@@ -18,7 +18,7 @@ use crate::process::Rules;
 
 pub use sections::{
     ArmConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig, ModelConfig, ParquetConfig,
-    RetryConfig, SpoolConfig, StoreConfig, UnitChoice,
+    ReportConfig, RetryConfig, SpoolConfig, StoreConfig, UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -45,6 +45,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Files of outcomes.
     pub parquet: ParquetConfig,
+    /// Windows of outcomes.
+    pub report: ReportConfig,
     /// Metrics and health.
     pub http: HttpConfig,
 }
@@ -61,6 +63,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             spool: SpoolConfig::default(),
             parquet: ParquetConfig::default(),
+            report: ReportConfig::default(),
             http: HttpConfig::default(),
         }
     }
@@ -120,6 +123,7 @@ impl Config {
             ("retry.max_attempts", u64::from(self.retry.max_attempts)),
             ("spool.lease_ms", self.spool.lease_ms / 1000),
             ("parquet.interval_s", self.parquet.interval_s),
+            ("report.window_s", u64::from(self.report.window_s)),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} is too small: it must be at least 1 (spool.lease_ms at least 1000)"));
@@ -254,6 +258,7 @@ mod tests {
             ("[[experiment.arms]]\nname = \"a\"\nweight = 0", "experiment.arms"),
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
+            ("[report]\nwindow_s = 0", "report.window_s"),
             ("[http]\nlisten = \"9464\"", "listen"),
             ("[store]\nurl = \"mysql://t@db/t\"", "url"),
         ] {

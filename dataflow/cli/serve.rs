@@ -16,6 +16,7 @@ use tidemark::config::Config;
 use tidemark::drain::{self, Drained, Signals};
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
+use tidemark::report::service::Service;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -68,6 +69,8 @@ impl Serve {
 
         watch_backlog(Arc::clone(&source), Arc::clone(&parts.metrics));
         let export = ParquetExport::new(store.clone(), &common.data);
+        let metrics = Arc::clone(&parts.metrics);
+        let report = Service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
         let (end_export, ending) = oneshot::channel();
         let exporting = tokio::spawn(export_often(export, Duration::from_secs(config.parquet.interval_s), ending));
         tokio::select! {
@@ -82,6 +85,7 @@ impl Serve {
             }
         }
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
+        report.end().await;
         drop(end_export);
         let written = exporting.await??;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");

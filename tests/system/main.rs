@@ -10,3 +10,4 @@ mod harness;
 #[path = "../../models/tests/openai/llmock.rs"]
 mod llmock;
 mod nano;
+mod windows;
