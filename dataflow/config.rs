@@ -24,7 +24,8 @@ use crate::process::Rules;
 pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
     AckChoice, ArmConfig, CacheConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig,
-    ModelConfig, ParquetConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig, UnitChoice,
+    ModelConfig, ParquetConfig, ReportConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig,
+    UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -61,6 +62,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Files of outcomes.
     pub parquet: ParquetConfig,
+    /// Windows of outcomes.
+    pub report: ReportConfig,
     /// Metrics and health.
     pub http: HttpConfig,
 }
@@ -82,6 +85,7 @@ impl Default for Config {
             objects: ObjectsOptions::default(),
             cache: CacheConfig::default(),
             parquet: ParquetConfig::default(),
+            report: ReportConfig::default(),
             http: HttpConfig::default(),
         }
     }
@@ -141,6 +145,7 @@ impl Config {
             ("retry.max_attempts", u64::from(self.retry.max_attempts)),
             ("spool.lease_ms", self.spool.lease_ms / 1000),
             ("parquet.interval_s", self.parquet.interval_s),
+            ("report.window_s", u64::from(self.report.window_s)),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} is too small: it must be at least 1 (spool.lease_ms at least 1000)"));
@@ -311,6 +316,7 @@ mod tests {
             ("[[experiment.arms]]\nname = \"a\"\nweight = 0", "experiment.arms"),
             ("[retry]\nmax_attempts = 0", "retry.max_attempts"),
             ("[spool]\nlease_ms = 10", "spool.lease_ms"),
+            ("[report]\nwindow_s = 0", "report.window_s"),
             ("[http]\nlisten = \"9464\"", "listen"),
             ("[parquet]\nurl = \"/data\"", "parquet.url"),
             ("[objects]\nlargest_mb = 0", "objects.largest_mb"),

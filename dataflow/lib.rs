@@ -1,6 +1,7 @@
 //! Tidemark: audio uploads in, trustworthy metadata out.
 //!
-//! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how; [`experiments`] compares arms.
+//! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how. [`report`] is the graph of the report,
+//! [`experiments`] compares arms.
 
 mod audio;
 pub mod cache;
@@ -14,5 +15,6 @@ pub mod metrics;
 pub mod process;
 pub mod publish;
 mod pull;
+pub mod report;
 pub mod take_over;
 pub mod worker;

@@ -1,9 +1,13 @@
 //! What is counted. Every metric's name is declared here, once.
 
+mod windows;
+
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use records::{Attempt, Confidence, Lane, Outcome};
+use records::{Attempt, Confidence, Lane, Outcome, UtcMicros, WindowRow};
+
+use windows::WindowGauges;
 
 /// From a tiny model's answer to the low lane's promise.
 const SECONDS: &[f64] =
@@ -36,6 +40,7 @@ pub struct Metrics {
     cache_lookups: IntCounterVec,
     backlog: IntGaugeVec,
     skipped: IntCounterVec,
+    windows: WindowGauges,
 }
 
 impl Metrics {
@@ -112,6 +117,7 @@ impl Metrics {
             ),
             cost_micro_usd,
             backlog,
+            windows: WindowGauges::new(&registry),
             registry,
         }
     }
@@ -169,6 +175,11 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.backlog.with_label_values(&[lane.as_str(), state]).set(count);
         }
+    }
+
+    /// Notes what ended in the window that ends at present, and the arrival before which everything has ended.
+    pub fn windows(&self, rows: &[WindowRow], closed_until: UtcMicros) {
+        self.windows.set(rows, closed_until);
     }
 
     /// The exposition in Prometheus' text format.

@@ -1,12 +1,13 @@
-//! The store's outcomes as Parquet files in a folder or a bucket, in Hive partitions by the UTC day of arrival.
+//! The store's outcomes and window rows as Parquet files in a folder or a bucket, in Hive partitions by UTC day.
 //!
 //! `PLACE/outcomes/day=2026-09-21/000000000001-000000000500.parquet` holds those of the log's first 500 outcomes that
-//! arrived on that day. A range is recorded in the store before its first byte is written and ended after its last file
-//! is durable, outcomes never change, and a file's name follows from its range: so an export that was cut off writes
-//! the same files again.
+//! arrived on that day, `PLACE/windows` in the same way the rows of windows that begin on it. A range is recorded in the store
+//! before its first byte is written and ended after its last file is durable, rows never change, and a file's name follows from
+//! its range: so an export that was cut off writes the same files again.
 
 mod place;
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,21 +15,18 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
-use records::{Outcome, UtcMicros, outcome_batch, outcome_schema};
+use records::{UtcMicros, WindowRow, outcome_schema, window_batch, window_schema};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::objects::Objects;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Log, Store, StoreError};
 use place::{Bucket, Place};
 
-/// Under which the store keeps what these files have.
-const SINK: &str = "parquet";
-
-/// Outcomes of a batch: what one file holds at most.
+/// Rows of a batch: what one file holds at most.
 const ROWS_PER_BATCH: u32 = 50_000;
 
-/// Outcomes in memory at a time, beside their compressed columns.
+/// Rows in memory at a time, beside their compressed columns.
 const ROWS_PER_PAGE: u32 = 2_000;
 
 /// Why an export stopped. The next one goes on where this one was.
@@ -70,10 +68,11 @@ pub struct Exported {
     pub files: u64,
 }
 
-/// Writes a store's outcomes into a folder or a bucket.
+/// Writes a store's outcomes, or its rows of windows, into a folder or a bucket.
 #[derive(Clone, Debug)]
 pub struct ParquetExport {
     store: Store,
+    log: Log,
     place: Place,
     rows_per_batch: u32,
     rows_per_page: u32,
@@ -84,7 +83,12 @@ impl ParquetExport {
     /// they have folders of their own, a batch is in one of them, unless its worker died while it wrote: then whoever goes
     /// on writes all of it again, to the same names.
     pub fn new(store: Store, folder: &Path) -> Self {
-        Self::into_place(store, Place::Folder(folder.join("outcomes")))
+        Self::of(Log::Outcomes, store, Place::Folder(folder.join("outcomes")))
+    }
+
+    /// An export of window rows into `FOLDER/windows`, in the same way.
+    pub fn windows(store: Store, folder: &Path) -> Self {
+        Self::of(Log::Windows, store, Place::Folder(folder.join("windows")))
     }
 
     /// An export to `URL/outcomes`, `url` being `gs://BUCKET/PREFIX` or `s3://BUCKET/PREFIX`: what was said of workers and of
@@ -93,14 +97,22 @@ impl ParquetExport {
     /// # Errors
     /// In words, where `url` is no such address, or its credentials cannot be read.
     pub fn into_bucket(store: Store, objects: &Objects, url: &str) -> Result<Self, String> {
-        Ok(Self::into_place(store, Place::Bucket(Bucket::open(objects, url)?)))
+        Ok(Self::of(Log::Outcomes, store, Place::Bucket(Bucket::open(objects, url)?)))
     }
 
-    fn into_place(store: Store, place: Place) -> Self {
-        Self { store, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
+    fn of(log: Log, store: Store, place: Place) -> Self {
+        Self { store, log, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
     }
 
-    /// Writes every outcome that is in no file yet.
+    /// Under which the store keeps what these files have.
+    fn sink(&self) -> &'static str {
+        match self.log {
+            Log::Outcomes => "parquet",
+            Log::Windows => "parquet windows",
+        }
+    }
+
+    /// Writes everything that is in no file yet.
     ///
     /// # Errors
     /// [`ExportError`]. What it had written stays, and the next export completes it.
@@ -114,38 +126,40 @@ impl ParquetExport {
     /// `reached` is called at each point where a process may have died: an error ends the export there, with nothing
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
-        let _turn = runtime.block_on(self.store.claim_export(SINK))?;
+        let _turn = runtime.block_on(self.store.claim_export(self.sink()))?;
         let _lock = self.place.claim()?;
         let mut exported = Exported::default();
-        while let Some(batch) = runtime.block_on(self.store.begin_export(SINK, self.rows_per_batch, now))? {
+        let what = (self.sink(), self.log);
+        while let Some(batch) = runtime.block_on(self.store.begin_export(what, self.rows_per_batch, now))? {
             reached()?;
-            for day in runtime.block_on(self.store.days_of(batch))? {
+            for day in runtime.block_on(self.store.days_of(self.log, batch))? {
                 exported.rows += self.write_day(runtime, batch, day, reached)?;
                 exported.files += 1;
             }
-            runtime.block_on(self.store.end_export(SINK, batch, now))?;
+            runtime.block_on(self.store.end_export(self.sink(), batch, now))?;
             reached()?;
         }
         Ok(exported)
     }
 
-    /// Writes the file of one day of a batch; how many outcomes it holds.
+    /// Writes the file of one day of a batch; how many rows it holds.
     fn write_day(&self, runtime: &Handle, batch: Batch, day: UtcMicros, reached: Reached) -> Result<u64, ExportError> {
         let name = format!("{:012}-{:012}.parquet", batch.first_seq, batch.last_seq);
         let (begun, file) = self.place.begin(&format!("day={}", day.day()), &name)?;
         reached()?;
 
         let path = begun.path().to_owned();
-        let zstd = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-        let mut writer = ArrowWriter::try_new(file, Arc::new(outcome_schema()), Some(zstd)).map_err(at(&path))?;
+        let schema = match self.log {
+            Log::Outcomes => outcome_schema(),
+            Log::Windows => window_schema(),
+        };
+        let mut writer = ArrowWriter::try_new(file, Arc::new(schema), Some(zstd())).map_err(at(&path))?;
         let (mut rest, mut rows) = (batch, 0);
-        loop {
-            let page = runtime.block_on(self.store.outcomes_of_day(rest, day, self.rows_per_page))?;
-            let Some((last_seq, _)) = page.last() else { break };
+        while let Some((last_seq, columns)) =
+            runtime.block_on(self.store.columns_of_day(self.log, rest, day, self.rows_per_page))?
+        {
             rest.first_seq = last_seq + 1;
-            rows += page.len() as u64;
-            let outcomes: Vec<Outcome> = page.into_iter().map(|(_, outcome)| outcome).collect();
-            let columns = outcome_batch(&outcomes).map_err(at(&path))?;
+            rows += columns.num_rows() as u64;
             writer.write(&columns).map_err(at(&path))?;
             reached()?;
         }
@@ -154,6 +168,28 @@ impl ParquetExport {
         begun.finish(file, runtime, reached)?;
         Ok(rows)
     }
+}
+
+/// Writes rows of a replay, which are in the order of their windows, as `FOLDER/day=YYYY-MM-DD/windows.parquet`.
+///
+/// # Errors
+/// [`ExportError::File`].
+pub fn write_windows(folder: &Path, rows: &[WindowRow]) -> Result<(), ExportError> {
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    for rows in rows.chunk_by(|one, other| one.start.day() == other.start.day()) {
+        let folder = folder.join(format!("day={}", rows[0].start.day()));
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let path = folder.join("windows.parquet");
+        let file = File::create(&path).map_err(at(&path))?;
+        let mut writer = ArrowWriter::try_new(file, Arc::new(window_schema()), Some(zstd())).map_err(at(&path))?;
+        writer.write(&window_batch(rows).map_err(at(&path))?).map_err(at(&path))?;
+        writer.into_inner().map_err(at(&path))?.sync_all().map_err(at(&path))?;
+    }
+    Ok(())
+}
+
+fn zstd() -> WriterProperties {
+    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build()
 }
 
 type Reached<'a> = &'a mut dyn FnMut() -> Result<(), ExportError>;

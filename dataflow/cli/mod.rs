@@ -12,11 +12,13 @@ mod model;
 mod outcomes;
 mod process;
 mod pubsub;
+mod replay;
 mod serve;
 mod show;
 mod sinks;
 mod start;
 mod train;
+mod windows;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ Examples:
   tidemark enqueue --tier enterprise uploads/    put files in the queue
   tidemark serve                                 work the queue until stopped
   tidemark outcomes --json                       what became of them
+  tidemark windows                               how it went, minute by minute
   tidemark dlq list                              what could not be described, and why"
 )]
 struct Cli {
@@ -69,6 +72,11 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     /// Show outcomes, the newest first
     Outcomes(outcomes::Outcomes),
+    /// Show what became of the uploads of each window of time
+    Windows(windows::Windows),
+    /// Go through the past once more
+    #[command(subcommand)]
+    Replay(replay::Replay),
     /// Dead letters: what could not be described
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -125,6 +133,8 @@ fn command() -> Exit {
             Command::Serve(command) => command.run(&common).await,
             Command::Enqueue(command) => command.run(&common).await,
             Command::Outcomes(command) => command.run(&common).await,
+            Command::Windows(command) => command.run(&common).await,
+            Command::Replay(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
             Command::Experiment(command) => command.run(&common).await,
             Command::PubSub(command) => command.run(&common).await,

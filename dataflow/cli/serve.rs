@@ -19,6 +19,7 @@ use tidemark::drain::{self, Drained, Signals};
 use tidemark::experiments;
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
+use tidemark::report::service::Service;
 use tidemark::take_over;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
@@ -91,6 +92,8 @@ impl Serve {
 
         clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
+        let metrics = Arc::clone(&parts.metrics);
+        let report = Service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
         let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
@@ -109,6 +112,7 @@ impl Serve {
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
         drop(experiments);
         told(closing).await;
+        report.end().await;
         let written = sinks.finish().await?;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
         // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.

@@ -290,6 +290,20 @@ impl Default for CacheConfig {
     }
 }
 
+/// `[report]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// How wide windows are.
+    pub window_s: u32,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self { window_s: 60 }
+    }
+}
+
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -15,6 +15,7 @@ mod ack;
 
 pub mod bridge;
 pub mod compare;
+pub mod windows;
 mod clock;
 mod conclude;
 mod flight;

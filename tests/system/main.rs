@@ -12,3 +12,4 @@ mod harness;
 #[path = "../../models/tests/openai/llmock.rs"]
 mod llmock;
 mod nano;
+mod windows;

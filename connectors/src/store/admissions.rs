@@ -6,9 +6,11 @@ use super::rows::moment;
 use super::values::list;
 use super::{Store, StoreError};
 
-/// In one order, so that two that wait for each other's uploads cannot be.
+/// In one order, so that two that wait for each other's uploads cannot be. Never into the past that was sealed.
 const ADMIT: &str = "INSERT INTO admissions (upload_id, lane, arrived_at)
-    SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT) FROM json_each($1) WHERE true
+    SELECT value ->> 0, value ->> 1,
+        CASE WHEN CAST(value ->> 2 AS BIGINT) < sealed_until THEN sealed_until ELSE CAST(value ->> 2 AS BIGINT) END
+    FROM json_each($1) CROSS JOIN arrivals WHERE true
     [ORDER BY value ->> 0, key] ON CONFLICT (upload_id) DO NOTHING";
 
 const KNOWN: &str = "SELECT a.arrived_at, a.version, o.seq IS NOT NULL AS finished
@@ -19,14 +21,14 @@ const KNOWN: &str = "SELECT a.arrived_at, a.version, o.seq IS NOT NULL AS finish
     ORDER BY asked.key";
 
 impl Store {
-    /// Admits uploads, each with its source's lane and the moment that counts where it was never admitted before. Gives
-    /// what is known of each, in the same order.
+    /// Admits uploads, each with its source's lane and the moment that counts where it was never admitted before: it is raised
+    /// to what [`Store::seal_arrivals`] sealed. Gives what is known of each, in the same order.
     ///
     /// # Errors
     /// [`StoreError`]. Admitting again gives the same answers.
     pub async fn admit(&self, uploads: &[(UploadId, Lane, UtcMicros)]) -> Result<Vec<Admitted>, StoreError> {
         let asked = [list(uploads.iter().map(|(id, lane, at)| (id, lane.as_str(), at.0)))];
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.database.begin_admitting().await?;
         transaction.execute(ADMIT, &asked).await?;
         let rows = transaction.fetch(KNOWN, &asked).await?;
         transaction.commit().await?;

@@ -32,6 +32,17 @@ impl Store {
         Ok(Claim { _lock: Some(Lock::File { _file: file }) })
     }
 
+    /// Claims the report: of all processes that share the store one writes it. On a Postgres database waits a while.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] where another process has it.
+    pub async fn claim_report(&self) -> Result<Claim, StoreError> {
+        let StoreUrl::Sqlite(path) = &self.url else { return self.claim_export("report").await };
+        let held = || StoreError::Held { store: self.url.to_string(), by: "writing the report of" };
+        let file = sqlite::try_lock(path, "-reporting")?.ok_or_else(held)?;
+        Ok(Claim { _lock: Some(Lock::File { _file: file }) })
+    }
+
     /// Waits a while for the turn to export to `sink`: of all workers of a Postgres database one exports at a time, so that no
     /// batch is written twice. A file's outcomes are exported by the one process that serves from it.
     ///

@@ -42,6 +42,22 @@ impl Database {
         })
     }
 
+    /// Begins a transaction that admits: none of those runs beside one that seals.
+    pub(super) async fn begin_admitting(&self) -> Result<Transaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { .. } => self.begin().await?,
+            Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_admitting(pool).await?),
+        })
+    }
+
+    /// Begins a transaction that seals arrivals: what admits waits for its end, as it waits for the end of those.
+    pub(super) async fn begin_sealing(&self) -> Result<Transaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { .. } => self.begin().await?,
+            Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_sealing(pool).await?),
+        })
+    }
+
     /// The rows of a statement that writes nothing.
     pub(super) async fn read(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         match self {

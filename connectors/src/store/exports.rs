@@ -1,16 +1,18 @@
-//! Which outcomes a sink of files or of load jobs has written: ranges of the log, each begun before the first byte and ended after the
-//! last.
+//! Which outcomes and window rows a sink of files or of load jobs has written: ranges of their logs, each begun before the
+//! first byte and ended after the last.
 
-use records::{Outcome, UtcMicros};
+use arrow::record_batch::RecordBatch;
+use records::{UtcMicros, outcome_batch, window_batch};
 
 use super::rows::{outcome, unsigned};
 use super::values::Row;
+use super::windows::window;
 use super::{Store, StoreError};
 
-/// A range of the log of outcomes that is exported as a whole.
+/// A range of a log that is exported as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// The first outcome's place in the log.
+    /// The first row's place in the log.
     pub(crate) first_seq: u64,
     /// The last one's.
     pub(crate) last_seq: u64,
@@ -19,26 +21,53 @@ pub(crate) struct Batch {
 /// Microseconds of a day.
 const DAY: u64 = 86_400_000_000;
 
+/// What is exported: rows that have places and are never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Outcomes, by the day of their arrival.
+    Outcomes,
+    /// Rows of windows, by the day on which their window begins.
+    Windows,
+}
+
+impl Log {
+    /// The name of its files' folder.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Outcomes => "outcomes",
+            Self::Windows => "windows",
+        }
+    }
+
+    /// A statement for this log: `ROWS` is its table, `MOMENT` what decides on the day.
+    fn statement(self, text: &str) -> String {
+        let (rows, moment) = match self {
+            Self::Outcomes => ("outcomes", "arrived_at"),
+            Self::Windows => ("windows", "start_at"),
+        };
+        text.replace("ROWS", rows).replace("MOMENT", moment)
+    }
+}
+
 const LAST: &str = "SELECT first_seq, last_seq, done_at FROM exports WHERE sink = $1 ORDER BY first_seq DESC LIMIT 1";
 
 const NEXT: &str = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM
-    (SELECT seq FROM outcomes WHERE seq > $1 ORDER BY seq LIMIT $2) AS next";
+    (SELECT seq FROM ROWS WHERE seq > $1 ORDER BY seq LIMIT $2) AS next";
 
 const BEGIN: &str = "INSERT INTO exports (sink, first_seq, last_seq, begun_at) VALUES ($1, $2, $3, $4)";
 
 const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
 
-const DAYS: &str = "SELECT DISTINCT arrived_at / $3 AS day FROM outcomes WHERE seq BETWEEN $1 AND $2 ORDER BY day";
+const DAYS: &str = "SELECT DISTINCT MOMENT / $3 AS day FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY day";
 
-const OF_DAY: &str =
-    "SELECT * FROM outcomes WHERE seq BETWEEN $1 AND $2 AND arrived_at / $3 = $4 ORDER BY seq LIMIT $5";
+const OF_DAY: &str = "SELECT * FROM ROWS WHERE seq BETWEEN $1 AND $2 AND MOMENT / $3 = $4 ORDER BY seq LIMIT $5";
 
 impl Store {
-    /// The batch that `sink` is to write: the one that was begun and not ended, else the next up to `rows` outcomes, which
-    /// are then begun. `None` where it has all. Whoever asks holds [`Store::claim_export`].
+    /// The batch of a log that `sink` is to write: the one that was begun and not ended, else the next up to `rows` of it,
+    /// which are then begun. `None` where it has all. Whoever asks holds [`Store::claim_export`].
     pub(crate) async fn begin_export(
         &self,
-        sink: &str,
+        (sink, log): (&str, Log),
         rows: u32,
         now: UtcMicros,
     ) -> Result<Option<Batch>, StoreError> {
@@ -52,7 +81,7 @@ impl Store {
         let begun = match unfinished {
             Some(batch) => Some(batch),
             None => {
-                let next = transaction.fetch(NEXT, &[exported.into(), rows.into()]).await?;
+                let next = transaction.fetch(&log.statement(NEXT), &[exported.into(), rows.into()]).await?;
                 let next = next.first().map(batch).transpose()?.flatten();
                 if let Some(Batch { first_seq, last_seq }) = next {
                     let values = [sink.into(), first_seq.into(), last_seq.into(), now.0.into()];
@@ -70,24 +99,31 @@ impl Store {
         self.write_one(END, &[sink.into(), batch.first_seq.into(), now.0.into()]).await.map(drop)
     }
 
-    /// The first moments of the UTC days on which the batch's uploads arrived, in order.
-    pub(crate) async fn days_of(&self, batch: Batch) -> Result<Vec<UtcMicros>, StoreError> {
+    /// The first moments of the UTC days of the batch's rows, in order.
+    pub(crate) async fn days_of(&self, log: Log, batch: Batch) -> Result<Vec<UtcMicros>, StoreError> {
         let values = [batch.first_seq.into(), batch.last_seq.into(), DAY.into()];
-        let days = self.database.read(DAYS, &values).await?;
+        let days = self.database.read(&log.statement(DAYS), &values).await?;
         days.iter().map(|row| Ok(UtcMicros(row.unsigned::<u64>("day")? * DAY))).collect()
     }
 
-    /// Up to `limit` of the batch's outcomes that arrived on a day, from a place in the log on, with their places.
-    pub(crate) async fn outcomes_of_day(
+    /// Up to `limit` of the batch's rows of a day as columns, from a place in the log on; and the last one's place. `None`
+    /// where there are none.
+    pub(crate) async fn columns_of_day(
         &self,
+        log: Log,
         batch: Batch,
         day: UtcMicros,
         limit: u32,
-    ) -> Result<Vec<(u64, Outcome)>, StoreError> {
+    ) -> Result<Option<(u64, RecordBatch)>, StoreError> {
         let (first, last) = (batch.first_seq.into(), batch.last_seq.into());
         let values = [first, last, DAY.into(), (day.0 / DAY).into(), limit.into()];
-        let rows = self.database.read(OF_DAY, &values).await?;
-        rows.iter().map(|row| Ok((row.unsigned("seq")?, outcome(row)?))).collect()
+        let rows = self.database.read(&log.statement(OF_DAY), &values).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let columns = match log {
+            Log::Outcomes => outcome_batch(&rows.iter().map(outcome).collect::<Result<Vec<_>, _>>()?),
+            Log::Windows => window_batch(&rows.iter().map(window).collect::<Result<Vec<_>, _>>()?),
+        };
+        Ok(Some((last.unsigned("seq")?, columns.map_err(|error| StoreError::Damaged(error.to_string()))?)))
     }
 }
 

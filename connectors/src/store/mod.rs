@@ -7,6 +7,8 @@
 //! - [`Store::admit`]: the first arrival of an upload, and whether it already has its outcome.
 //! - [`Store::commit`]: outcomes, at most one for each version of an upload. The only commit point.
 //! - [`Store::cached`], [`Store::commit_and_cache`]: answers that are given again.
+//! - [`Store::seal_arrivals`], [`Store::closed_until`]: the moment up to which every upload has its outcome.
+//! - [`Store::write_windows`]: rows of the windows up to there, each once.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
 //! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
 //!
@@ -14,6 +16,7 @@
 //! admitted once, and an outcome committed twice is written once.
 
 mod admissions;
+mod arrivals;
 mod cache;
 mod claim;
 mod database;
@@ -29,19 +32,22 @@ mod spool;
 mod sqlite;
 mod url;
 mod values;
+mod windows;
 
 use database::Database;
 use values::Value;
 
+pub use arrivals::Walk;
 pub use cache::{CacheEntry, CacheKey, Sound, Tenant};
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};
 pub use error::StoreError;
 pub use experiments::{ArmStop, Started, StoredExperiment};
-pub(crate) use exports::Batch;
+pub(crate) use exports::{Batch, Log};
 pub use outcomes::Write;
 pub use spool::{Delivery, Lease, Pending};
 pub use url::StoreUrl;
+pub use windows::{Progress, WrittenWindow};
 
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Outcomes: the only commit point, and what was committed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use records::{Attempt, Lane, Outcome, Status, UploadId};
+use records::{Attempt, Lane, Outcome, Status, UploadId, UtcMicros};
 
 use super::database::Transaction;
 use super::rows::{ATTEMPTS, OUTCOMES, attempt, attempt_values, outcome, outcome_values, parsed};
@@ -29,6 +29,11 @@ const NEWEST: &str = "SELECT o.* FROM outcomes AS o CROSS JOIN admissions AS a
     WHERE a.upload_id = o.upload_id AND a.version = o.version ORDER BY o.seq DESC LIMIT $1";
 
 const AFTER: &str = "SELECT * FROM outcomes WHERE seq > $1 ORDER BY seq LIMIT $2";
+
+const BEFORE: &str = "SELECT seq FROM outcomes WHERE completed_at < $1 ORDER BY seq DESC LIMIT 1";
+
+const VERSIONS: &str = "SELECT o.* FROM json_each($1) AS asked CROSS JOIN outcomes AS o
+    WHERE o.upload_id = asked.value ->> 0 AND o.version = CAST(asked.value ->> 1 AS BIGINT)";
 
 const TRIED: &str = "SELECT o.version, a.* FROM outcomes AS o JOIN attempts AS a USING (seq) WHERE o.upload_id = $1
     ORDER BY o.version, a.position";
@@ -76,6 +81,28 @@ impl Store {
     pub async fn outcomes_after(&self, seq: u64, limit: usize) -> Result<Vec<(u64, Outcome)>, StoreError> {
         let rows = self.database.read(AFTER, &[seq.into(), limit.into()]).await?;
         rows.iter().map(|row| Ok((row.unsigned("seq")?, outcome(row)?))).collect()
+    }
+
+    /// The place of the last outcome in the log that ended before a moment; 0 where none did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn seq_before(&self, moment: UtcMicros) -> Result<u64, StoreError> {
+        let rows = self.database.read(BEFORE, &[moment.0.into()]).await?;
+        rows.first().map_or(Ok(0), |row| row.unsigned("seq"))
+    }
+
+    /// Outcomes by upload and version, whether they stand or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn versions(&self, asked: &[(&UploadId, u32)]) -> Result<HashMap<(UploadId, u32), Outcome>, StoreError> {
+        if asked.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = self.database.read(VERSIONS, &[list(asked)]).await?;
+        let outcomes = rows.iter().map(outcome).collect::<Result<Vec<_>, _>>()?;
+        Ok(outcomes.into_iter().map(|outcome| ((outcome.upload_id.clone(), outcome.version), outcome)).collect())
     }
 
     /// Every call of a model for the upload, in order, with the version of the outcome that it led to.

@@ -19,7 +19,7 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
     include_str!("../../migrations/postgres/0003_cache.sql"),
-    "",
+    include_str!("../../migrations/postgres/0004_report.sql"),
     include_str!("../../migrations/postgres/0005_experiments.sql"),
 ];
 
@@ -50,6 +50,14 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// Held to the transaction's end, so the next one draws its numbers after this one's rows are to be seen.
 const BEGIN_IN_TURN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock('outcomes'::regclass::bigint)";
+
+/// Beside others of its kind, and never beside one of the next.
+const BEGIN_ADMITTING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SELECT pg_advisory_xact_lock_shared('arrivals'::regclass::bigint)";
+
+/// Alone among those that admit.
+const BEGIN_SEALING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SELECT pg_advisory_xact_lock('arrivals'::regclass::bigint)";
 
 const INSPECT: &str = "SELECT current_schema() IS NOT NULL AS there,
     to_regclass(quote_ident(current_schema()) || '.tidemark_schema') IS NOT NULL AS ours,
@@ -168,6 +176,16 @@ impl Transaction {
     /// Waits until no other transaction that was begun so is under way.
     pub(super) async fn begin_in_turn(pool: &PgPool) -> Result<Self, StoreError> {
         Self::begin_with(pool, BEGIN_IN_TURN).await
+    }
+
+    /// Waits until no seal is under way.
+    pub(super) async fn begin_admitting(pool: &PgPool) -> Result<Self, StoreError> {
+        Self::begin_with(pool, BEGIN_ADMITTING).await
+    }
+
+    /// Waits until no admission is under way.
+    pub(super) async fn begin_sealing(pool: &PgPool) -> Result<Self, StoreError> {
+        Self::begin_with(pool, BEGIN_SEALING).await
     }
 
     async fn begin_with(pool: &PgPool, statements: &'static str) -> Result<Self, StoreError> {

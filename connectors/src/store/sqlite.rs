@@ -18,7 +18,7 @@ const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/sqlite/0002_training_consent.sql"),
     include_str!("../../migrations/sqlite/0003_sinks.sql"),
     include_str!("../../migrations/sqlite/0004_cache.sql"),
-    "",
+    include_str!("../../migrations/sqlite/0005_report.sql"),
     include_str!("../../migrations/sqlite/0006_experiments.sql"),
 ];
 

@@ -3,6 +3,8 @@
 
 #[path = "../store/cache.rs"]
 mod cache;
+#[path = "../store/arrivals.rs"]
+mod arrivals;
 #[path = "../store/crash.rs"]
 mod crash;
 #[path = "../store/dead_letters.rs"]

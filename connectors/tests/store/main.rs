@@ -2,6 +2,7 @@
 //! killed. `tests/postgres` runs the same suite, all but [`open`], on Postgres.
 
 mod cache;
+mod arrivals;
 mod crash;
 mod dead_letters;
 mod experiments;

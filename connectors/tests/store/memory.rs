@@ -26,6 +26,8 @@ pub(crate) struct Model {
     messages: BTreeMap<u64, Message>,
     pub(crate) admissions: BTreeMap<UploadId, Admission>,
     pub(crate) log: Vec<Outcome>,
+    /// The moment before which nobody arrives any more.
+    pub(crate) sealed: UtcMicros,
     /// By upload and version: the event's bytes, and whether it was redriven.
     pub(crate) dead_letters: BTreeMap<(UploadId, u32), (Vec<u8>, bool)>,
 }
@@ -79,7 +81,15 @@ impl Model {
     }
 
     pub(crate) fn admit(&mut self, id: UploadId, lane: Lane, now: UtcMicros) {
-        self.admissions.entry(id).or_insert(Admission { lane, arrived_at: now, version: 1 });
+        let arrived_at = now.max(self.sealed);
+        self.admissions.entry(id).or_insert(Admission { lane, arrived_at, version: 1 });
+    }
+
+    /// The arrival before which all have their outcome and none comes any more.
+    pub(crate) fn closed_until(&self) -> UtcMicros {
+        let is_open = |id: &UploadId| self.log.iter().all(|outcome| outcome.upload_id != *id);
+        let open = self.admissions.iter().filter(|(id, _)| is_open(id)).map(|(_, admission)| admission.arrived_at);
+        open.chain([self.sealed]).min().expect("there is one")
     }
 
     pub(crate) fn admitted(&self, id: &UploadId) -> Admitted {

@@ -1,6 +1,6 @@
 //! The store and its model side by side, over random histories.
 
-use connectors::store::{Lease, Store, Write};
+use connectors::store::{Lease, Store, Walk, Write};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use records::{Lane, Outcome, Status, UtcMicros};
@@ -24,6 +24,7 @@ enum Step {
     Redrive(Vec<u64>),
     Purge(Vec<u64>),
     PurgeBefore,
+    Seal { ahead: u64 },
     Wait(u64),
     Reopen,
 }
@@ -44,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => uploads().prop_map(Step::Redrive),
         1 => uploads().prop_map(Step::Purge),
         1 => Just(Step::PurgeBefore),
+        2 => (0_u64..4).prop_map(|ahead| Step::Seal { ahead }),
         2 => (1_u64..4).prop_map(Step::Wait),
         1 => Just(Step::Reopen),
     ]
@@ -55,6 +57,7 @@ struct History {
     model: Model,
     now: UtcMicros,
     leases: Vec<Lease>,
+    walk: Walk,
 }
 
 impl History {
@@ -93,12 +96,18 @@ impl History {
                 self.store.release(&leases).await.expect("released");
                 self.model.set_lease(&leases, None);
             }
+            Step::Seal { ahead } => {
+                let until = UtcMicros(now.0 + ahead);
+                self.model.sealed = self.model.sealed.max(until);
+                assert_eq!(self.store.seal_arrivals(until).await.expect("sealed"), self.model.sealed);
+            }
             Step::Wait(micros) => self.now = UtcMicros(now.0 + micros),
             Step::Reopen => {
                 // A clean end and a crash are alike to the next process; the crash is tested with a real one.
                 let url = self.store.url().clone();
                 self.store.clone().close().await;
                 self.store = Store::open(url).await.expect("opens again");
+                self.walk = Walk::default();
             }
             step => self.take_upload_step(step).await,
         }
@@ -153,8 +162,10 @@ impl History {
     }
 
     /// Everything that can be read must be alike.
-    async fn compare(&self) {
+    async fn compare(&mut self) {
         let (store, model) = (&self.store, &self.model);
+        let closed = store.closed_until(&mut self.walk, model.sealed).await.expect("walked");
+        assert_eq!(closed, model.closed_until());
         for lane in Lane::ALL {
             assert_eq!(store.pending(lane, self.now).await.expect("counted"), model.pending(lane, self.now));
         }
@@ -190,7 +201,7 @@ proptest! {
         runtime.block_on(async {
             let fixture = fixture().await;
             let mut history =
-                History { store: fixture.store, model: Model::default(), now: START, leases: Vec::new() };
+                History { store: fixture.store, model: Model::default(), now: START, leases: Vec::new(), walk: Walk::default() };
             for step in steps {
                 history.take(step).await;
                 history.compare().await;

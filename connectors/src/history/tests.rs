@@ -1,0 +1,102 @@
+//! Outcomes written and read back, as Parquet and as lines.
+
+#[path = "../../tests/store/make.rs"]
+#[allow(dead_code, reason = "the store's tests need more of it")]
+mod make;
+
+use std::io::Write;
+
+use ::parquet::arrow::ArrowWriter;
+use make::{START, completed, dead_lettered};
+use records::{Outcome, outcome_batch, outcome_schema};
+
+use super::*;
+
+fn outcomes() -> Vec<Outcome> {
+    let outcome = |number: u64| match number % 7 {
+        3 => dead_lettered(number, 1, START.plus_ms(number)),
+        _ => completed(number, 1 + (number % 5) as u32, START.plus_ms(number)),
+    };
+    (0..300).map(outcome).collect()
+}
+
+fn read(pieces: &[Piece]) -> Vec<String> {
+    let mut found = Vec::new();
+    for piece in pieces {
+        let before = found.len() as u64;
+        let count = piece.read(|outcome| found.push(format!("{outcome:?}"))).expect("reads");
+        assert_eq!(count, found.len() as u64 - before);
+    }
+    found
+}
+
+fn expected(outcomes: &[Outcome]) -> Vec<String> {
+    outcomes.iter().map(|outcome| format!("{:?}", Measured::from(outcome))).collect()
+}
+
+#[test]
+fn parquet_gives_what_was_written_with_all_that_windows_need() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("day=2026-09-21/some.parquet");
+    fs::create_dir(path.parent().expect("it has one")).expect("made");
+    fs::write(folder.path().join(".some.parquet.unfinished"), "half").expect("written");
+    let file = File::create(&path).expect("made");
+    let mut writer = ArrowWriter::try_new(file, Arc::new(outcome_schema()), None).expect("a writer");
+    for part in outcomes().chunks(120) {
+        writer.write(&outcome_batch(part).expect("a batch")).expect("written");
+        writer.flush().expect("a row group of its own");
+    }
+    writer.close().expect("whole");
+    let pieces = pieces(&[folder.path().to_owned()]).expect("found");
+    assert_eq!(pieces.len(), 3);
+    assert_eq!(read(&pieces), expected(&outcomes()));
+}
+
+#[test]
+fn lines_are_read_once_wherever_pieces_are_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("some.ndjson");
+    let mut file = File::create(&path).expect("made");
+    let outcomes = outcomes();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let ending = if number % 2 == 0 { "\n" } else { "\r\n\n" };
+        write!(file, "{}{ending}", serde_json::to_string(outcome).expect("JSON")).expect("written");
+    }
+    let length = file.metadata().expect("it is there").len();
+    for size in [1, 97, 1000, 4096, length] {
+        let mut found = Vec::new();
+        for begin in (0..length).step_by(size as usize) {
+            let end = length.min(begin + size);
+            lines::read(&path, begin..end, |outcome| found.push(format!("{outcome:?}"))).expect("reads");
+        }
+        assert_eq!(found, expected(&outcomes), "pieces of {size}");
+    }
+    assert_eq!(read(&pieces(&[path]).expect("found")), expected(&outcomes));
+}
+
+#[test]
+fn what_is_no_outcome_is_named_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let whole = serde_json::to_string(&completed(1, 1, START)).expect("JSON");
+    let broken = write("broken.ndjson", &format!("{whole}\n{}\n", whole.replace("\"low\"", "\"lower\"")));
+    let error = pieces(&[broken]).expect("a file")[0].read(|_| {}).expect_err("refused").to_string();
+    assert!(error.contains("broken.ndjson") && error.contains(&format!("byte {}", whole.len() + 1)), "{error}");
+    assert!(error.contains("lower"), "{error}");
+
+    let cases = [
+        (write("x.parquet", "no"), "x.parquet"),
+        (write("x.csv", "no"), "x.csv"),
+        (folder.path().join("nowhere.ndjson"), "nowhere"),
+    ];
+    for (path, names) in cases {
+        let error = pieces(&[path]).expect_err("refused").to_string();
+        assert!(error.contains(names), "{error}");
+    }
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(matches!(pieces(&[empty.path().to_owned()]), Err(HistoryError::Nothing { .. })));
+}

@@ -1,0 +1,122 @@
+//! The report beside a worker: on a thread of its own, in one process of those that share a store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use connectors::parquet::ParquetExport;
+use connectors::store::{Store, StoreError};
+use records::UtcMicros;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::closing::Closing;
+use super::live::Live;
+use crate::metrics::Metrics;
+
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// How soon a report that failed, or that another process writes, is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What a report is joined to.
+#[derive(Clone)]
+pub struct Reporting {
+    store: Store,
+    width_s: u32,
+    export: ParquetExport,
+    metrics: Arc<Metrics>,
+    clock: fn() -> UtcMicros,
+    stopped: watch::Receiver<bool>,
+}
+
+/// A report that is written.
+pub struct Service {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Service {
+    /// Starts the thread. Rows of closed windows are in the store, then in files below `folder`; the live view is in the
+    /// metrics.
+    ///
+    /// # Errors
+    /// The system's, where it gives no thread.
+    pub fn start(
+        store: Store,
+        folder: &Path,
+        width_s: u32,
+        metrics: Arc<Metrics>,
+        clock: fn() -> UtcMicros,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let export = ParquetExport::windows(store.clone(), folder);
+        let reporting = Reporting { store, width_s, export, metrics, clock, stopped };
+        let runtime = Handle::current();
+        let run = move || runtime.block_on(reporting.run());
+        let thread = std::thread::Builder::new().name("report".into()).spawn(run)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Looks at the log a last time, and ends.
+    pub async fn end(self) {
+        self.stop.send_replace(true);
+        let thread = self.thread;
+        if tokio::task::spawn_blocking(move || thread.join()).await.is_ok_and(|ended| ended.is_ok()) {
+            return;
+        }
+        tracing::error!(
+            "the report died of a broken invariant; the log says which. Its rows are written by the next process"
+        );
+    }
+}
+
+impl Reporting {
+    async fn run(mut self) {
+        loop {
+            match self.report().await {
+                Ok(()) => return,
+                // Somebody else's turn is no trouble.
+                Err(StoreError::Held { .. }) => {}
+                Err(error) => tracing::warn!(%error, "cannot write the report; trying again in a while"),
+            }
+            if self.is_stopped_within(PAUSE).await {
+                return;
+            }
+        }
+    }
+
+    /// Writes the report until told to stop.
+    async fn report(&mut self) -> Result<(), StoreError> {
+        let _claim = self.store.claim_report().await?;
+        let mut closing = Closing::open(self.store.clone(), self.width_s).await?;
+        let mut live = Live::new(self.width_s);
+        closing.rewind(live.begin(&self.store, (self.clock)()).await?);
+        self.export().await;
+        loop {
+            let is_last = *self.stopped.borrow();
+            let now = (self.clock)();
+            let rows = closing.advance(now, |outcome| live.add(outcome, now)).await?;
+            self.metrics.windows(&live.rows((self.clock)()), closing.closed_until());
+            if !rows.is_empty() {
+                self.export().await;
+            }
+            if is_last {
+                return Ok(());
+            }
+            self.is_stopped_within(LOOK).await;
+        }
+    }
+
+    async fn export(&self) {
+        if let Err(error) = self.export.export((self.clock)()).await {
+            tracing::warn!(%error, "cannot write Parquet files of windows; trying again with the next ones");
+        }
+    }
+
+    async fn is_stopped_within(&mut self, pause: Duration) -> bool {
+        // Where the sender is gone, so is whoever served.
+        tokio::time::timeout(pause, self.stopped.wait_for(|stopped| *stopped)).await.is_ok()
+    }
+}
