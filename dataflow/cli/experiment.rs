@@ -77,8 +77,10 @@ Examples:
 
 impl Experiment {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
-        let config = Config::load(common.config.as_deref())?;
-        let store = start::store(&config, &common.data).await?;
+        let store = match &self {
+            Self::Start { .. } => start::store(&Config::load(common.config.as_deref())?, &common.data).await?,
+            _ => start::existing_store(common).await?,
+        };
         match self {
             Self::Plan { file } => plan(&store, &Definition::load(&file)?, common.json).await?,
             Self::Start { file } => begin(&store, &Definition::load(&file)?, common.json).await?,
