@@ -45,6 +45,7 @@ fn outcome(number: u64, dice: &mut fastrand::Rng) -> Outcome {
         status: if is_dead { Status::DeadLettered } else { Status::Completed },
         branch: (!is_dead).then_some(if is_paid { Branch::Fallback } else { Branch::Primary }),
         model: (!is_dead).then(|| if is_paid { "gpt-audio-1.5" } else { "nano" }.to_owned()),
+        experiment: None,
         arm: Some(if dice.u8(0..10) == 0 { "experimental" } else { "primary" }.to_owned()),
         confidence: (!is_dead).then_some(confidence),
         below_threshold: !is_dead && confidence.get() < 0.8,
