@@ -31,14 +31,6 @@ pub(crate) enum Log {
 }
 
 impl Log {
-    /// The name of its files' folder.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Outcomes => "outcomes",
-            Self::Windows => "windows",
-        }
-    }
-
     /// A statement for this log: `ROWS` is its table, `MOMENT` what decides on the day.
     fn statement(self, text: &str) -> String {
         let (rows, moment) = match self {
