@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the broker's own tests need more of it")]
 mod broker;
 #[path = "../../connectors/tests/pubsub/emulator.rs"]
+#[allow(dead_code, reason = "the connector's tests need more of it")]
 mod emulator;
 #[path = "../../connectors/tests/buckets/gcs.rs"]
 #[allow(dead_code, reason = "the tests of buckets need more of it")]

@@ -1,8 +1,6 @@
 //! Serving processes on Pub/Sub, through the command, against Google's emulator.
 
-mod bad_input;
 mod delivery;
-mod faults;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -189,15 +187,6 @@ impl Worker {
         let status = self.child.wait().expect("ended");
         assert!(status.success(), "{}", self.said());
         self.said()
-    }
-
-    /// What `/readyz` answers.
-    async fn readiness(&self) -> (u16, String) {
-        let said = self.said();
-        let address = said.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let url = format!("http://{}/readyz", address.expect("it serves"));
-        let answer = reqwest::get(url).await.expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 }
 
