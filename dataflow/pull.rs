@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::health::Health;
 
-/// What is not ready where a source fails.
-const PULL: &str = "pull from the source";
+/// What is not ready where a source fails, by lane.
+const PULL: [&str; 2] = ["pull the high lane from the source", "pull the low lane from the source"];
 /// How soon an empty lane is looked at again.
 const POLL: Duration = Duration::from_millis(20);
 /// How soon a source that failed is tried again.
@@ -105,11 +105,11 @@ impl Pull {
         }
         let deliveries = match self.source.pull(lane, free.len()).await {
             Ok(deliveries) => {
-                self.health.works(PULL);
+                self.health.works(PULL[lane as usize]);
                 deliveries
             }
             Err(error) => {
-                self.health.failed(PULL, &error);
+                self.health.failed(PULL[lane as usize], &error);
                 tracing::warn!(%lane, %error, "the source cannot be pulled; trying again");
                 return Some(PAUSE);
             }

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::health::Health;
 
-/// What is not ready where it fails.
-const TAKE_OVER: &str = "take over from the source";
+/// What is not ready where it fails, by lane.
+const TAKE_OVER: [&str; 2] = ["take the high lane over from the source", "take the low lane over from the source"];
 /// The most messages that one transaction brings.
 const BATCH: usize = 256;
 /// How soon an empty lane is looked at again.
@@ -36,11 +36,11 @@ pub fn start(
             while !*stopped.borrow() {
                 let pause = match round(&*broker, &store, lane, clock).await {
                     Ok(taken) => {
-                        health.works(TAKE_OVER);
+                        health.works(TAKE_OVER[lane as usize]);
                         if taken > 0 { Duration::ZERO } else { POLL }
                     }
                     Err(error) => {
-                        health.failed(TAKE_OVER, &error);
+                        health.failed(TAKE_OVER[lane as usize], &error);
                         tracing::warn!(%lane, %error, "cannot take over from the source; trying again");
                         PAUSE
                     }
