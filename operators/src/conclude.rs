@@ -15,8 +15,8 @@ pub enum Conclusion {
     Again(Box<Flight>),
 }
 
-/// The best answer of the round becomes the outcome: the cache's, else the fallback's, else the primary's (marked where it was below the
-/// threshold). Without an answer the round has failed: dead letter where no repetition can help or `max_attempts` rounds
+/// The best answer of the round becomes the outcome: the cache's, else the fallback's, else the primary's (marked where it
+/// was below the threshold). Without an answer the round has failed: dead letter where no repetition can help or `max_attempts` rounds
 /// have failed, else again.
 pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclusion {
     if let Some(annotation) = flight.cached.take() {

@@ -88,7 +88,7 @@ pub struct Upload {
     /// Whether somebody waits; `bulk` where the event is silent.
     #[serde(default)]
     pub mode: Mode,
-    /// Where the audio is: a local path or a `file://` address.
+    /// Where the audio is: a local path, or a `file://`, `gs://` or `s3://` address.
     pub audio_uri: String,
     /// When the platform took the upload in, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
