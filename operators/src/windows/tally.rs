@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use records::{Lane, Measured, Tier, UtcMicros, WindowKey};
 
-use super::totals::each_addend;
+use super::totals::{PLACES, each_addend};
 use super::{Cell, Totals};
-
-/// Addends of a cell that wait to be added up.
-const PENDING: usize = 4096;
 
 /// A page in the making.
 #[derive(Debug)]
@@ -16,7 +13,7 @@ pub struct Tally {
     width_us: u64,
     names: Names,
     places: HashMap<Place, usize>,
-    cells: Vec<(Cell, Vec<(u16, i64)>)>,
+    cells: Vec<(Cell, Sums)>,
 }
 
 /// A cell by numbers: its window's first moment, arm, model, lane and tier.
@@ -38,14 +35,11 @@ impl Tally {
         let (arm, model) = (self.names.number(outcome.arm.as_deref()), self.names.number(outcome.model.as_deref()));
         let place = (start, arm, model, outcome.lane, outcome.tier);
         let index = *self.places.entry(place).or_insert_with(|| {
-            self.cells.push(((UtcMicros(start), key(outcome)), Vec::new()));
+            self.cells.push(((UtcMicros(start), key(outcome)), Sums::default()));
             self.cells.len() - 1
         });
-        let addends = &mut self.cells[index].1;
-        each_addend(outcome, |place, addend| addends.push((place, addend * times)));
-        if addends.len() >= PENDING {
-            *addends = Totals::of(addends).into_addends();
-        }
+        let sums = &mut self.cells[index].1;
+        each_addend(outcome, |place, addend| sums.add(place, addend * times));
     }
 
     /// Cells in the page.
@@ -61,7 +55,7 @@ impl Tally {
     /// What was added since the last time, by cell.
     pub fn take(&mut self) -> Vec<(Cell, Totals)> {
         self.places.clear();
-        self.cells.drain(..).map(|(cell, mut addends)| (cell, Totals::of(&mut addends))).collect()
+        self.cells.drain(..).map(|(cell, sums)| (cell, sums.totals())).collect()
     }
 }
 
@@ -74,19 +68,52 @@ fn key(outcome: &Measured<'_>) -> WindowKey {
     }
 }
 
-/// Numbers in place of texts.
+/// The sums of a cell in the making.
 #[derive(Debug, Default)]
-struct Names(HashMap<String, u32>);
+struct Sums {
+    /// The first addends as they came: in a page without order most cells have few.
+    few: Vec<(u16, i64)>,
+    /// Further ones at their places, by the places' higher and lower half.
+    many: [Vec<i64>; 4],
+}
+
+/// Above this, looking for equal places costs more than a sum for each.
+const FEW: usize = 256;
+
+impl Sums {
+    fn add(&mut self, place: u16, addend: i64) {
+        if self.few.len() < FEW {
+            self.few.push((place, addend));
+            return;
+        }
+        let sums = &mut self.many[usize::from(place / PLACES)];
+        let at = usize::from(place % PLACES);
+        if at >= sums.len() {
+            sums.resize(at + 1, 0);
+        }
+        sums[at] += addend;
+    }
+
+    fn totals(mut self) -> Totals {
+        for (first, sums) in (0..).step_by(usize::from(PLACES)).zip(&self.many) {
+            self.few.extend((first..).zip(sums).filter(|(_, sum)| **sum != 0).map(|(place, sum)| (place, *sum)));
+        }
+        Totals::of(&mut self.few)
+    }
+}
+
+/// Numbers in place of texts. There are few, so that looking at each is quick.
+#[derive(Debug, Default)]
+struct Names(Vec<String>);
 
 impl Names {
     /// 0 for none.
     fn number(&mut self, name: Option<&str>) -> u32 {
         let Some(name) = name else { return 0 };
-        if let Some(number) = self.0.get(name) {
-            return *number;
-        }
-        let number = self.0.len() as u32 + 1;
-        self.0.insert(name.to_owned(), number);
-        number
+        let found = self.0.iter().position(|other| other == name).unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        });
+        found as u32 + 1
     }
 }

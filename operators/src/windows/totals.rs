@@ -32,12 +32,13 @@ const CONFIDENCE_MILLIONTHS: u16 = 8;
 const ERRORS: u16 = 16;
 /// By bin.
 const CONFIDENCE: u16 = 64;
-/// By bucket.
-const QUEUED: u16 = 4096;
-const INFERENCE: u16 = 2 * 4096;
-const TOTAL: u16 = 3 * 4096;
+/// Places of one kind: of counts and sums, and of the buckets of each latency.
+pub(super) const PLACES: u16 = 4096;
+const QUEUED: u16 = PLACES;
+const INFERENCE: u16 = 2 * PLACES;
+const TOTAL: u16 = 3 * PLACES;
 
-const _: () = assert!(BUCKETS <= 4096, "buckets of one latency end before those of the next");
+const _: () = assert!(BUCKETS <= PLACES, "buckets of one latency end before those of the next");
 
 const ERROR_TYPES: [ErrorType; 11] = [
     ErrorType::InvalidEvent,
@@ -118,10 +119,6 @@ impl Totals {
     pub fn written(mut self) -> Self {
         self.plus_equals(&Self(vec![(WRITTEN, 1)]));
         self
-    }
-
-    pub(super) fn into_addends(self) -> Vec<(u16, i64)> {
-        self.0
     }
 
     fn sum(&self, place: u16) -> i64 {
