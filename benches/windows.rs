@@ -106,7 +106,7 @@ fn main() {
             let mut best = f64::MAX;
             for _ in 0..3 {
                 let begun = Instant::now();
-                let replay = Replay::new(&[path.clone()], 60).expect("it was just written");
+                let replay = Replay::new(std::slice::from_ref(&path), 60).expect("it was just written");
                 let replayed = replay.run(workers, |_| {}).expect("it was just written");
                 best = best.min(begun.elapsed().as_secs_f64() / replayed.outcomes as f64);
                 let same = first.get_or_insert_with(|| replayed.rows.clone());

@@ -114,13 +114,13 @@ async fn rows_are_written_once_and_the_last_version_stands() {
 
     let corrected = window(0, None, 2);
     let second = Progress { applied_seq: 10, ..first };
-    store.write_windows(60, &[corrected.clone()], first, second).await.expect("written");
+    store.write_windows(60, std::slice::from_ref(&corrected), first, second).await.expect("written");
     let cells: Vec<(UtcMicros, WindowKey)> =
         [&windows[1], &windows[0]].map(|it| (it.row.start, it.row.key.clone())).to_vec();
     assert_eq!(store.last_windows(60, &cells).await.expect("read"), [corrected.clone(), windows[0].clone()]);
     let log: Vec<WindowRow> = store.windows_after(0, 10).await.expect("read").into_iter().map(|(_, row)| row).collect();
     let rows = windows.each_ref().map(|it| it.row.clone());
-    assert_eq!(log, [&rows[..], &[corrected.row.clone()]].concat());
+    assert_eq!(log, [&rows[..], std::slice::from_ref(&corrected.row)].concat());
     let newest = store.newest_windows(UtcMicros(0), 10).await.expect("read");
     assert_eq!(newest, [rows[2].clone(), rows[0].clone(), corrected.row.clone()]);
     assert_eq!(store.newest_windows(UtcMicros(1), 10).await.expect("read"), [rows[2].clone()]);
