@@ -7,15 +7,14 @@
 //! - [`kafka`]: Kafka as a source and as a sink.
 //! - [`sink`]: what every sink of messages can do.
 //! - [`pubsub`]: Google Cloud Pub/Sub, as both.
-//! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory.
 //! - [`history`]: outcomes in files, for who replays them.
 //! - [`objects`]: where audio lies.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
 //!
 //! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
 
-pub mod kafka;
 pub mod history;
+pub mod kafka;
 pub mod listed;
 pub mod objects;
 pub mod parquet;
@@ -25,3 +24,7 @@ pub mod source;
 pub mod spool;
 pub mod store;
 pub mod with_spool;
+
+#[cfg(test)]
+#[path = "../tests/store/make.rs"]
+mod make;

@@ -1,13 +1,9 @@
 //! Outcomes written and read back, as Parquet and as lines.
 
-#[path = "../../tests/store/make.rs"]
-#[allow(dead_code, reason = "the store's tests need more of it")]
-mod make;
-
 use std::io::Write;
 
+use crate::make::{START, completed, dead_lettered};
 use ::parquet::arrow::ArrowWriter;
-use make::{START, completed, dead_lettered};
 use records::{Outcome, outcome_batch, outcome_schema};
 
 use super::*;

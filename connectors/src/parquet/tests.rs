@@ -1,14 +1,11 @@
 //! An export that dies at each of its steps in turn.
 
-#[path = "../../tests/store/make.rs"]
-mod make;
-
 use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
+use crate::make::{START, attempts, completed, dead_lettered, id, payload};
 use futures::TryStreamExt;
-use make::{START, attempts, completed, dead_lettered, id, payload};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use records::Lane;
@@ -40,7 +37,7 @@ impl Home {
                 staging: folder.join("tmp"),
             }),
         };
-        ParquetExport { rows_per_batch: 6, rows_per_page: 2, ..ParquetExport::into_place(store, place) }
+        ParquetExport { rows_per_batch: 6, rows_per_page: 2, ..ParquetExport::of(Log::Outcomes, store, place) }
     }
 
     /// The same over outcomes of two days.
