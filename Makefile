@@ -16,7 +16,7 @@ demo: ## Run the main job on the clips in demo/clips, and show what became of th
 test: ## Run all tests
 	@$(cargo) test --workspace --no-fail-fast
 
-services-tests = --test postgres --test pubsub --test kafka --test buckets --test services
+services-tests = --test postgres --test pubsub --test kafka --test buckets --test bigquery --test services
 test-services: ## Run the tests that need real services; fetches or installs (Postgres as root, by apt) what is missing
 	@$(cargo) test --workspace --no-fail-fast $(services-tests)
 
@@ -40,12 +40,13 @@ test-crash: ## Kill a serving process 20 times and more among 300 uploads, and c
 	@export CRASHES=20 UPLOADS=300; $(cargo) test --test system -- --nocapture crash
 
 services = $${TMPDIR:-/tmp}/tidemark-services-$$(id -u)
-services-up: ## Start services of your own (Postgres, Pub/Sub, Kafka, Cloud Storage, S3), and show their addresses
+services-up: ## Start services of your own (Postgres, Pub/Sub, Kafka, BigQuery, Cloud Storage, S3), and show their addresses
 	@said=$$(deploy/setup/postgres.sh up $(services)/postgres) && echo "store.url: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/pubsub-emulator.sh up $(services)/pubsub) && echo "PUBSUB_EMULATOR_HOST: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/kafka.sh up $(services)/kafka) && echo "kafka.brokers: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/gcs-emulator.sh up $(services)/gcs) && echo "STORAGE_EMULATOR_HOST: $$(head -1 <<< "$$said")"
 	@said=$$(deploy/setup/s3-emulator.sh up $(services)/s3) && echo "AWS_ENDPOINT_URL: $$(head -1 <<< "$$said")"
+	@said=$$(deploy/setup/bigquery-emulator.sh up $(services)/bigquery) && echo "bigquery.project: proj" && paste -d' ' <(printf 'bigquery.%s:\n' endpoint storage_endpoint) <(head -2 <<< "$$said")
 
 services-down: ## Stop them, and delete what they hold
 	@deploy/setup/postgres.sh down $(services)/postgres
@@ -53,6 +54,7 @@ services-down: ## Stop them, and delete what they hold
 	@deploy/setup/kafka.sh down $(services)/kafka
 	@deploy/setup/gcs-emulator.sh down $(services)/gcs
 	@deploy/setup/s3-emulator.sh down $(services)/s3
+	@deploy/setup/bigquery-emulator.sh down $(services)/bigquery
 
 build: ## Build the release binary, target/release/tidemark
 	@$(cargo) build --release --bin tidemark

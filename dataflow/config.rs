@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, every key with a default. `tidemark.toml` at the root of the repository shows them all.
 
+mod bigquery;
 mod pubsub;
 mod sections;
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use crate::cache::{CacheRules, Sharing};
 use crate::process::Rules;
 
+pub use bigquery::BigQueryConfig;
 pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
     AckChoice, ArmConfig, CacheConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig,
@@ -64,6 +66,8 @@ pub struct Config {
     pub parquet: ParquetConfig,
     /// Windows of outcomes.
     pub report: ReportConfig,
+    /// Tables for analysts.
+    pub bigquery: BigQueryConfig,
     /// Metrics and health.
     pub http: HttpConfig,
 }
@@ -86,6 +90,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             parquet: ParquetConfig::default(),
             report: ReportConfig::default(),
+            bigquery: BigQueryConfig::default(),
             http: HttpConfig::default(),
         }
     }
@@ -146,6 +151,7 @@ impl Config {
             ("spool.lease_ms", self.spool.lease_ms / 1000),
             ("parquet.interval_s", self.parquet.interval_s),
             ("report.window_s", u64::from(self.report.window_s)),
+            ("bigquery.interval_s", self.bigquery.interval_s),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} is too small: it must be at least 1 (spool.lease_ms at least 1000)"));
@@ -171,6 +177,7 @@ impl Config {
             return Err(format!("parquet.url is {url:?}, and must begin with gs:// or s3://"));
         }
         self.objects.check().map_err(|error| format!("objects.{error}"))?;
+        self.bigquery.check()?;
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
     }
@@ -329,6 +336,10 @@ mod tests {
             ("[pubsub]\nresults_topic = \"results\"", "pubsub.project"),
             ("[pubsub]\nlease_s = 5", "pubsub.lease_s"),
             ("[pubsub.bucket]\ntier = \"gold\"", "gold"),
+            ("[bigquery]\nwrite = \"insert_all\"", "insert_all"),
+            ("[bigquery]\nproject = \"p\"\ninterval_s = 30", "1,500 load jobs"),
+            ("[bigquery]\nproject = \"My Project\"", "bigquery.project"),
+            ("[bigquery]\nproject = \"p\"\ndataset = \"a-b\"", "bigquery.dataset"),
         ] {
             let error = Config::parse(text, Path::new("")).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");

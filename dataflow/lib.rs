@@ -4,6 +4,7 @@
 //! [`experiments`] compares arms.
 
 mod audio;
+pub mod bigquery;
 pub mod cache;
 pub mod clock;
 pub mod config;

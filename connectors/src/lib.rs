@@ -9,10 +9,12 @@
 //! - [`pubsub`]: Google Cloud Pub/Sub, as both.
 //! - [`history`]: outcomes in files, for who replays them.
 //! - [`objects`]: where audio lies.
+//! - [`bigquery`]: the store's outcomes, attempts and dead letters in BigQuery, each exactly once.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
 //!
 //! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
 
+pub mod bigquery;
 pub mod history;
 pub mod kafka;
 pub mod listed;

@@ -1,5 +1,6 @@
 //! The command line: what it takes, and which command does it.
 
+mod bigquery;
 mod calibrate;
 mod distil;
 mod dlq;
@@ -91,6 +92,9 @@ enum Command {
     Model(model::Model),
     /// Make a checkpoint from labelled audio
     Train(train::Train),
+    /// The tables in BigQuery that analysts query
+    #[command(subcommand, name = "bigquery")]
+    BigQuery(bigquery::BigQueryCommand),
     /// Say what is wrong with this set-up, and how to mend it
     Doctor(doctor::Doctor),
 }
@@ -140,6 +144,7 @@ fn command() -> Exit {
             Command::PubSub(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
             Command::Train(command) => command.run(&common).await,
+            Command::BigQuery(command) => command.run(&common).await,
             Command::Doctor(command) => command.run(&common).await,
         }
     });

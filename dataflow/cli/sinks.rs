@@ -1,13 +1,16 @@
-//! What runs beside a worker and carries committed outcomes out of the store: Parquet files, and topics of a broker.
+//! What runs beside a worker and carries committed outcomes out of the store: Parquet files, topics of a
+//! broker, and BigQuery.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors::bigquery::BigQuery;
 use connectors::objects::Objects;
 use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::sink::Sink;
 use connectors::store::Store;
+use tidemark::bigquery::Warehouse;
 use tidemark::clock::now;
 use tidemark::config::Config;
 use tidemark::health::Health;
@@ -37,11 +40,22 @@ impl Sinks {
         health: &Arc<Health>,
     ) -> anyhow::Result<Self> {
         let (end, ending) = watch::channel(false);
-        let publishing = start::sinks(config)
+        let mut publishing: Vec<_> = start::sinks(config)
             .await?
             .into_iter()
             .map(|sink| tokio::spawn(publish_often(store.clone(), sink, Arc::clone(health), ending.clone())))
             .collect();
+        if let Some(to) = config.bigquery.destination() {
+            let warehouse = Warehouse {
+                store: store.clone(),
+                bigquery: BigQuery::connect(to).await?,
+                method: config.bigquery.write,
+                interval: Duration::from_secs(config.bigquery.interval_s),
+                health: Arc::clone(health),
+                clock: now,
+            };
+            publishing.push(tokio::spawn(warehouse.carry(ending.clone())));
+        }
         let export = match &config.parquet.url {
             Some(url) => ParquetExport::into_bucket(store.clone(), objects, url)
                 .map_err(|reason| anyhow::anyhow!("parquet.url: {reason}"))?,

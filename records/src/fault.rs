@@ -16,6 +16,12 @@ pub enum FaultClass {
     Indeterminate,
 }
 
+crate::upload::text_form!(FaultClass {
+    Permanent = "permanent",
+    Retryable = "retryable",
+    Indeterminate = "indeterminate"
+});
+
 /// What failed; the label of error metrics and of dead-letter analytics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

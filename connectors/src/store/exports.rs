@@ -48,7 +48,7 @@ const NEXT: &str = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM
 
 const BEGIN: &str = "INSERT INTO exports (sink, first_seq, last_seq, begun_at) VALUES ($1, $2, $3, $4)";
 
-const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
+pub(super) const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
 
 const DAYS: &str = "SELECT DISTINCT MOMENT / $3 AS day FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY day";
 

@@ -17,6 +17,7 @@
 
 mod admissions;
 mod arrivals;
+mod bigquery;
 mod cache;
 mod claim;
 mod database;
@@ -38,6 +39,8 @@ use database::Database;
 use values::Value;
 
 pub use arrivals::Walk;
+pub(crate) use bigquery::TableState;
+pub use bigquery::WriteMethod;
 pub use cache::{CacheEntry, CacheKey, Sound, Tenant};
 pub use claim::Claim;
 pub use dead_letters::{DeadLetter, Redriven};

@@ -15,12 +15,13 @@ use super::url::postgres_options;
 use super::{StoreError, StoreUrl};
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
     include_str!("../../migrations/postgres/0003_cache.sql"),
     include_str!("../../migrations/postgres/0004_report.sql"),
     include_str!("../../migrations/postgres/0005_experiments.sql"),
+    include_str!("../../migrations/postgres/0006_bigquery.sql"),
 ];
 
 /// How long a connection may take to come about.
