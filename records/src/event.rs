@@ -58,14 +58,14 @@ pub fn announced<'a>(
     };
     match event {
         // A folder of the console is an object without sound.
-        Some(event)
-            if event["audio_uri"].as_str().is_some_and(|uri| uri.starts_with("gs://") && uri.ends_with('/')) =>
-        {
-            Announced::Other
-        }
+        Some(event) if event.get("audio_uri").and_then(Value::as_str).is_some_and(is_folder) => Announced::Other,
         Some(event) => Announced::Upload(Cow::Owned(Value::Object(event).to_string().into_bytes())),
         None => Announced::Upload(Cow::Borrowed(payload)),
     }
+}
+
+fn is_folder(uri: &str) -> bool {
+    uri.starts_with("gs://") && uri.ends_with('/')
 }
 
 /// Why a payload of another form than ours is no upload, where that tells more than which of our fields it lacks.

@@ -167,7 +167,10 @@ async fn an_arm_that_breaks_a_guardrail_is_stopped_and_its_customers_leave_the_e
     let answer = r#"{"genre":"rock","tempo_bpm":120,"key":"E minor","instruments":["drums"]}"#;
     llmock.will(json!([{"type": "reply", "text": answer}])).await;
     let quick = std::fs::read_to_string(home.path("quick.toml")).expect("the configuration");
-    home.write("quick.toml", format!("{quick}[fallback]\nbase_url = {:?}\n", llmock.base_url()));
+    home.write(
+        "quick.toml",
+        format!("{quick}[cache]\nenabled = false\n[fallback]\nbase_url = {:?}\n", llmock.base_url()),
+    );
     // The strict arm asks the paid model about everything.
     start(&home, &definition(&home, "dear", "[[guardrails]]\nmetric = \"fallback_rate\"\nlimit = 0.2\n"));
     enqueue(&home, "before", 60, false);
