@@ -122,6 +122,7 @@ pub(crate) fn run() -> ! {
 
 fn command() -> Exit {
     let Cli { common, command } = Cli::parse();
+    connectors::tls::choose_cryptography();
     // What decoders remark about a file stands in its fault, if there is one.
     let level = if matches!(command, Command::Serve(_)) { "info,symphonia=off" } else { "warn,symphonia=off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres,
 use super::error::{LOCK_NOT_AVAILABLE, sqlstate};
 use super::url::postgres_options;
 use super::{StoreError, StoreUrl};
+use crate::tls;
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
 const MIGRATIONS: [&str; 6] = [
@@ -85,6 +86,7 @@ pub(super) async fn open(url: &StoreUrl, text: &str) -> Result<PgPool, StoreErro
 }
 
 fn options(url: &StoreUrl, text: &str) -> Result<PgConnectOptions, StoreError> {
+    tls::choose_cryptography();
     let options = postgres_options(text).map_err(|reason| sqlx::Error::Configuration(reason.into()));
     Ok(options.map_err(|source| StoreError::open(url, source))?.disable_statement_logging())
 }
