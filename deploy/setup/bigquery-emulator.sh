@@ -17,7 +17,8 @@ root=$home/local-bigquery-$emulator
 
 python() { # the first Python here that is new enough, or nothing
   local found
-  for found in python3 python3.14 python3.13 "$HOME"/.pyenv/versions/3.1[3-9]*/bin/python3 \
+  local pyenv=${PYENV_ROOT:-$(dirname "$(dirname "$(command -v pyenv || echo /none/none/none)")")}
+  for found in python3 python3.14 python3.13 /usr/local/bin/python3.1[3-9] {"$pyenv","$HOME/.pyenv",/root/.pyenv}/versions/3.1[3-9]*/bin/python3 \
     "$(uv python find '>=3.13' 2>/dev/null || true)"; do
     found=$(command -v "$found" 2>/dev/null) || continue
     if "$found" -c 'import sys, pip; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then echo "$found"; return; fi
