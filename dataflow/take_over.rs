@@ -69,3 +69,49 @@ async fn round(broker: &dyn Source, store: &Store, lane: Lane, clock: fn() -> Ut
     broker.acknowledge(&leases).await?;
     Ok(leases.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use connectors::listed::Listed;
+
+    use super::*;
+
+    const UPLOADS: usize = 600;
+
+    #[tokio::test]
+    async fn a_message_is_durable_in_the_queue_before_it_is_acknowledged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
+        let events: Vec<Arc<[u8]>> = (0..UPLOADS).map(|number| number.to_string().into_bytes().into()).collect();
+        let broker = Listed::new(events.clone());
+        let now = || UtcMicros(1);
+        let mut taken = 0;
+        loop {
+            let before = store.pending(Lane::High, UtcMicros(2)).await.expect("counted").ready as usize;
+            assert_eq!(before, taken, "what was taken is in the queue");
+            match round(&broker, &store, Lane::High, now).await.expect("taken over") {
+                0 => break,
+                more => taken += more,
+            }
+            let open = broker.pending(Lane::High).await.expect("counted");
+            assert_eq!(
+                (open.ready as usize, open.leased),
+                (UPLOADS - taken, 0),
+                "what is in the queue is acknowledged"
+            );
+        }
+        let queued = store.lease(Lane::High, UPLOADS + 1, UtcMicros(9), UtcMicros(2)).await.expect("leased");
+        assert_eq!(queued.into_iter().map(|it| it.payload).collect::<Vec<_>>(), events, "all, once, in order");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_the_store_does_not_take_is_given_back_and_not_acknowledged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
+        store.clone().close().await;
+        let broker = Listed::new(vec![b"1".as_slice().into()]);
+        let fault = round(&broker, &store, Lane::High, || UtcMicros(1)).await.expect_err("the store is closed");
+        assert!(!fault.message.is_empty());
+        assert_eq!(broker.pending(Lane::High).await.expect("counted").leased, 1, "nobody ended it");
+    }
+}
