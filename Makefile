@@ -22,7 +22,8 @@ test-services: ## Run the tests that need real services; fetches or installs (Po
 
 check: ## Format, lints, and the crates that each crate may use
 	@cargo fmt --all --check
-	@$(cargo) clippy --workspace --all-targets $(services-tests) --test faults -- --deny warnings
+	@$(cargo) clippy --workspace --all-targets -- --deny warnings
+	@$(cargo) clippy --workspace $(services-tests) --test faults -- --deny warnings
 
 UPLOADS ?= 2000
 SEED ?= 1

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::bigquery::{BigQuery, BigQueryError, Limits, TableExport};
-use connectors::store::{Store, WriteMethod};
+use connectors::store::{Store, StoreError, WriteMethod};
 use records::UtcMicros;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -68,7 +68,8 @@ impl Warehouse {
 
     fn tell(&self, what: &str, done: Result<(), BigQueryError>) {
         match done {
-            Ok(()) => self.health.works(what),
+            // Another worker writes.
+            Ok(()) | Err(BigQueryError::Store(StoreError::Held { .. })) => self.health.works(what),
             Err(error) => {
                 self.health.failed(what, &error);
                 tracing::warn!(%error, "cannot {what}; trying again in a while");

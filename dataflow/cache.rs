@@ -105,7 +105,10 @@ impl Cache {
     fn asked(&self, question: &Question) -> String {
         let arm = &question.arm;
         let mut hash = Sha256::new();
-        for part in [&self.rules.models[..], arm.prompt.as_bytes(), &arm.threshold.to_le_bytes()] {
+        // An experiment is a question of its own: were its control's answers known from before, arms would not be alike.
+        let experiment = arm.experiment.as_deref().unwrap_or_default();
+        let arm = [arm.prompt.as_bytes(), &arm.threshold.to_le_bytes(), experiment.as_bytes()];
+        for part in [&self.rules.models[..]].into_iter().chain(arm) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -122,11 +125,16 @@ impl Cache {
     async fn alike(&self, key: &CacheKey, fingerprint: &Fingerprint, now: UtcMicros) -> Option<Annotation> {
         let (sketch, of) = (fingerprint.sketch(), (&key.tenant, key.question.as_str()));
         let candidates = found("alike sounds", self.store.cached_alike(of, &sketch, CANDIDATES, now).await)?;
-        let is_copy = |sound: &Sound| {
-            let other = Fingerprint { values: sound.fingerprint.clone(), length_ms: sound.length_ms };
-            fingerprint.is_copy_of(&other)
+        let _turn = self.turns.acquire().await.expect("it is never closed");
+        let fingerprint = fingerprint.clone();
+        let copy = move || {
+            let is_copy = |Sound { fingerprint: values, length_ms, .. }: Sound| {
+                fingerprint.is_copy_of(&Fingerprint { values, length_ms })
+            };
+            candidates.into_iter().find_map(|(answer, sound)| is_copy(sound).then_some(answer))
         };
-        candidates.into_iter().find(|(_, sound)| is_copy(sound)).map(|(answer, _)| answer)
+        // Of long recordings that takes a while.
+        spawn_blocking(copy).await.ok()?
     }
 
     /// What to keep of an upload that ended: a model's answer that was accepted.

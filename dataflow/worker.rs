@@ -18,7 +18,7 @@ use futures::FutureExt;
 use models::{Annotator, Late, Request};
 use operators::bridge::{Port, inlet, link};
 use operators::{Admission, Answer, Question, Ticket, Write};
-use records::{Admitted, Annotation, Branch, ErrorType, Fault, Outcome, UtcMicros};
+use records::{Admitted, Annotation, Branch, ErrorType, Fault, FaultClass, Outcome, UtcMicros};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use tokio::runtime::Handle;
@@ -31,6 +31,9 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::process::{Rules, Seams, process};
 use crate::pull::{Held, Pull};
+
+/// What is not ready where audio cannot be had.
+const FETCH: &str = "fetch audio";
 
 /// The most uploads that one transaction carries.
 const GROUP: usize = 1024;
@@ -112,12 +115,14 @@ impl Worker {
         thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
         let late = if parts.fallback.is_some() { Late::Refuse } else { Late::Answer };
         let (model, cache, clock) = (Arc::clone(&parts.primary), parts.cache.clone(), parts.clock);
-        let asked = Asked { branch: Branch::Primary, model, cache, audio: Arc::clone(&audio), clock, late };
+        let health = || Arc::clone(&parts.health);
+        let branch = Branch::Primary;
+        let asked = Asked { branch, model, cache, audio: Arc::clone(&audio), health: health(), clock, late };
         let at = runtime.clone();
         thread("ask-primary", Box::new(move || ask(&primary_port, &asked, &at)))?;
         if let Some(model) = parts.fallback.clone() {
             let (branch, late, at) = (Branch::Fallback, Late::Answer, runtime.clone());
-            let asked = Asked { branch, model, cache: None, audio, clock, late };
+            let asked = Asked { branch, model, cache: None, audio, health: health(), clock, late };
             thread("ask-fallback", Box::new(move || ask(&fallback_port, &asked, &at)))?;
         }
         let (end, ended) = oneshot::channel();
@@ -173,6 +178,11 @@ fn group<Q>(requests: &Receiver<Q>) -> Option<Vec<Q>> {
     Some(std::iter::once(first).chain(requests.try_iter().take(GROUP - 1)).collect())
 }
 
+/// After how long what failed is tried again.
+fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).without_max_times().with_jitter()
+}
+
 /// Repeats work that may be repeated until it is done: nothing can go on without it, and what waits stays bounded.
 fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     runtime: &Handle,
@@ -180,8 +190,7 @@ fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     what: &str,
     work: impl FnMut() -> F,
 ) -> T {
-    let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).without_max_times().with_jitter();
-    let done = work.retry(pauses).notify(|error, pause| {
+    let done = work.retry(pauses()).notify(|error, pause| {
         health.failed(what, error);
         tracing::warn!(%error, ?pause, "cannot {what}; trying again");
     });
@@ -260,6 +269,7 @@ struct Asked {
     model: Arc<dyn Annotator>,
     cache: Option<Arc<Cache>>,
     audio: Arc<AudioInWork>,
+    health: Arc<Health>,
     clock: fn() -> UtcMicros,
     late: Late,
 }
@@ -286,13 +296,25 @@ fn ask(port: &Port<Question, Answer>, asked: &Asked, runtime: &Handle) {
 
 impl Asked {
     async fn answer(&self, question: &Question) -> (Branch, Result<Annotation, Fault>) {
-        match self.audio.of(&question.upload, question.lane).await {
+        match self.audio(question).await {
             Ok(audio) => match self.cached(question, &audio).await {
                 Some(annotation) => (Branch::Cache, Ok(annotation)),
                 None => (self.branch, self.annotate(question, &audio).await),
             },
             Err(fault) => (self.branch, Err(fault)),
         }
+    }
+
+    /// The upload's audio. What cannot be fetched at present is tried again until the answer is due: rounds are few and soon
+    /// over, and a service that is away for a while would make dead letters of all that comes.
+    async fn audio(&self, question: &Question) -> Result<Arc<Audio>, Fault> {
+        let fetch = || self.audio.of(&question.upload, question.lane);
+        let again = |fault: &Fault| fault.class == FaultClass::Retryable && (self.clock)() < question.deadline;
+        let fetched = fetch.retry(pauses()).when(again).notify(|fault, _| self.health.failed(FETCH, fault)).await;
+        if fetched.is_ok() {
+            self.health.works(FETCH);
+        }
+        fetched
     }
 
     /// The cache's answer. It is asked once: what it does not know, it will not know in the next round.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
 
+#[path = "../tests/support/script.rs"]
+mod script;
 #[path = "../tests/kafka/broker.rs"]
 #[allow(dead_code, reason = "the broker's own tests need more of it")]
 mod broker;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
 
+#[path = "../tests/support/script.rs"]
+mod script;
 #[path = "../tests/pubsub/emulator.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod emulator;

@@ -1,6 +1,7 @@
 //! A broker's lanes and the store's queue as one source: dead letters that are redriven wait in the queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -9,16 +10,18 @@ use records::{Fault, Lane};
 use crate::source::{Delivery, Lease, Pending, Source};
 use crate::spool::Spool;
 
-/// A source that looks into the queue first, which is short, and then at the broker.
+/// A source that looks at both in turns: neither a long queue of redriven uploads nor a busy broker keeps the other waiting.
 pub struct WithSpool {
     broker: Arc<dyn Source>,
     spool: Spool,
+    /// By lane, whether the broker is looked at first.
+    broker_first: [AtomicBool; 2],
 }
 
 impl WithSpool {
     /// Both as one.
     pub fn new(broker: Arc<dyn Source>, spool: Spool) -> Self {
-        Self { broker, spool }
+        Self { broker, spool, broker_first: Default::default() }
     }
 }
 
@@ -30,8 +33,11 @@ fn parted(leases: &[Lease]) -> (Vec<Lease>, Vec<Lease>) {
 impl Source for WithSpool {
     fn pull(&self, lane: Lane, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, Fault>> {
         async move {
-            let waiting = self.spool.pull(lane, max).await?;
-            if waiting.is_empty() { self.broker.pull(lane, max).await } else { Ok(waiting) }
+            let sources: [&dyn Source; 2] = [&*self.broker, &self.spool];
+            let broker_first = self.broker_first[lane as usize].fetch_not(Ordering::Relaxed);
+            let [first, second] = if broker_first { sources } else { [sources[1], sources[0]] };
+            let waiting = first.pull(lane, max).await?;
+            if waiting.is_empty() { second.pull(lane, max).await } else { Ok(waiting) }
         }
         .boxed()
     }

@@ -142,8 +142,8 @@ async fn plan(store: &Store, definition: &Definition, json: bool) -> anyhow::Res
     let of_both = design.uploads(definition.smallest_difference);
     let total: u64 = definition.arms.iter().map(|arm| u64::from(arm.weight)).sum();
     let uploads = (of_both as f64 * total as f64 / f64::from(control.weight + smallest)).ceil();
-    let arrivals = history.iter().map(|outcome| outcome.arrived_at);
-    let (first, last) = (arrivals.clone().min().unwrap_or_default(), arrivals.max().unwrap_or_default());
+    let ends = history.iter().map(|outcome| outcome.completed_at);
+    let (first, last) = (ends.clone().min().unwrap_or_default(), ends.max().unwrap_or_default());
     let per_day = history.len() as f64 * 86_400_000.0 / last.ms_since(first).max(1) as f64;
     let (metric, days) = (definition.metric, uploads / per_day);
     let said = format!(

@@ -57,7 +57,18 @@ impl Serve {
         if self.until_idle && config.source.kind == SourceChoice::PubSub {
             bail!("--until-idle wants source.kind = \"spool\": Pub/Sub does not say whether it has anything left");
         }
+        if self.until_idle && config.source.ack == AckChoice::Admission {
+            bail!(
+                "--until-idle wants source.ack = \"outcome\": the queue is empty before anything is taken over into it"
+            );
+        }
         let models = start::models(&config).await?;
+        let mut signals = Signals::listen()?;
+        // Bound before a broker delivers anything: a port that is taken must not cost an upload its lease.
+        let address = self.listen.unwrap_or(config.http.listen);
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (http.listen)"))?;
+        let address = listener.local_addr()?;
         let spool = Spool::new(store.clone(), config.spool.lease_ms, now);
         let broker = start::broker(&config).await?;
         let source: Arc<dyn Source> = match (&broker, config.source.ack) {
@@ -66,13 +77,8 @@ impl Serve {
         };
         let objects = start::objects(&config, &common.data);
         let parts = start::parts(&config, Arc::clone(&source), &store, &objects, &models)?;
-        let mut signals = Signals::listen()?;
-        // Bound before anything is pulled: a port that is taken must not cost an upload its lease.
-        let address = self.listen.unwrap_or(config.http.listen);
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (http.listen)"))?;
-        let address = listener.local_addr()?;
         let experiments = experiments::start(&store, &config, &parts.rules.experiment, now).await?;
+        let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
         let mut worker = Worker::start(&parts)?;
         let (stop_taking_over, stopped) = watch::channel(false);
         if let (Some(broker), AckChoice::Admission) = (&broker, config.source.ack) {
@@ -94,7 +100,6 @@ impl Serve {
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
         let report = Service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
-        let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}

@@ -17,12 +17,13 @@ use tidemark::health::Health;
 use tidemark::publish::publish;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 use super::start;
 
 /// How often a topic gets what was committed.
 const PUBLISH: Duration = Duration::from_millis(200);
+/// How long a topic that cannot be published to is left alone at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// All of them, at work.
 pub(super) struct Sinks {
@@ -105,17 +106,18 @@ async fn export_often(
 /// Publishes what was committed, until it is `ending` and the last of it is published or cannot be.
 async fn publish_often(store: Store, sink: Arc<dyn Sink>, health: Arc<Health>, mut ending: watch::Receiver<bool>) {
     let what = format!("publish to {}", sink.name());
-    let mut ticks = tokio::time::interval(PUBLISH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = PUBLISH;
     loop {
-        let last = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = ending.wait_for(|ending| *ending) => true,
-        };
+        let last = tokio::time::timeout(pause, ending.wait_for(|ending| *ending)).await.is_ok();
         match publish(&store, &*sink).await {
-            Ok(_) => health.works(&what),
+            Ok(_) => {
+                health.works(&what);
+                pause = PUBLISH;
+            }
             Err(error) => {
                 health.failed(&what, &error);
+                // What of a page was taken is published again at each try.
+                pause = LONGEST_PAUSE.min(pause * 2);
                 tracing::warn!(%error, "cannot {what}; the next process or the next try goes on where this one was");
             }
         }

@@ -6,7 +6,7 @@ use connectors::store::{ArmStop, Store, StoreError};
 use operators::compare::{Better, Guardrail, Interval};
 use records::UtcMicros;
 
-use super::{ExperimentError, report};
+use super::{Definition, ExperimentError, report};
 
 /// The shortest pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -31,6 +31,11 @@ pub(super) async fn guard(store: Store, clock: fn() -> UtcMicros) {
 /// Looks at the experiment that runs, and stops the arms that break a guardrail.
 async fn look(store: &Store, now: UtcMicros) -> Result<(), ExperimentError> {
     let Some(running) = store.experiments().await?.into_iter().find(|stored| stored.runs(now)) else { return Ok(()) };
+    let definition = Definition::of(&running)?;
+    let is_stopped = |name: &str| running.stops.iter().any(|stop| stop.arm == name);
+    if definition.guardrails.is_empty() || definition.arms[1..].iter().all(|arm| is_stopped(&arm.name)) {
+        return Ok(());
+    }
     let _turn = store.claim_export("experiments").await?;
     let report = report(store, &running, now).await?;
     for comparison in report.comparisons.iter().filter(|comparison| comparison.stop.is_none()) {

@@ -66,7 +66,7 @@ pub struct Row {
 pub async fn report(store: &Store, stored: &StoredExperiment, now: UtcMicros) -> Result<Report, ExperimentError> {
     let definition = Definition::of(stored)?;
     // Before the log is read: an upload that ends meanwhile may be missing in it, and must not be taken for absent.
-    let complete_until = store.oldest_open().await?.unwrap_or(now);
+    let complete_until = store.oldest_open(stored.starts_at).await?.unwrap_or(now);
     let entrants = definition.entrants(&stored.stops);
     let mut tally = Tally::new(definition.unit(), entrants, definition.sequence(), complete_until);
     let mut after = 0;

@@ -17,6 +17,9 @@ use super::{Ends, SECOND, arrivals, worker};
 /// off; correct is it in any case.
 const GRACE: u64 = SECOND;
 
+/// Windows that are written at once.
+const WINDOWS: usize = 1000;
+
 /// Outcomes that are read at once.
 pub(crate) const PAGE: usize = 4096;
 
@@ -107,6 +110,8 @@ impl Closing {
             self.read_seq = last;
         }
         let boundary = (self.closed_until.0 / self.width_us * self.width_us).max(self.progress.written_until.0);
+        // The past of years is not written in one transaction, in which nobody else can commit: the next look goes on.
+        let boundary = self.first_seqs.keys().nth(WINDOWS - 1).map_or(boundary, |end| boundary.min(*end));
         // A window that is not complete is not passed; so where one is not for days, corrections wait with it at last.
         let is_corrected = self.frontier + 1 < boundary + self.width_us && self.put_corrections().await?;
         let frontier = (boundary + 1).max(self.frontier + u64::from(is_corrected));

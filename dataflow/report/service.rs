@@ -81,6 +81,8 @@ impl Reporting {
                 Err(StoreError::Held { .. }) => {}
                 Err(error) => tracing::warn!(%error, "cannot write the report; trying again in a while"),
             }
+            // Who writes no report shows no live view.
+            self.metrics.windows(&[], UtcMicros(0));
             if self.is_stopped_within(PAUSE).await {
                 return;
             }
@@ -89,7 +91,11 @@ impl Reporting {
 
     /// Writes the report until told to stop.
     async fn report(&mut self) -> Result<(), StoreError> {
-        let _claim = self.store.claim_report().await?;
+        let mut stopped = self.stopped.clone();
+        let _claim = tokio::select! {
+            claim = self.store.claim_report() => claim?,
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+        };
         let mut closing = Closing::open(self.store.clone(), self.width_s).await?;
         let mut live = Live::new(self.width_s);
         closing.rewind(live.begin(&self.store, (self.clock)()).await?);

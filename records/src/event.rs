@@ -39,6 +39,9 @@ pub fn announced<'a>(
     defaults: &ObjectDefaults,
 ) -> Announced<'a> {
     let json: Option<Map<String, Value>> = serde_json::from_slice(payload).ok();
+    let is_object = attribute("eventType") == Some("OBJECT_FINALIZE")
+        || attribute("ce-type") == Some(OBJECT_FINALIZED)
+        || json.as_ref().and_then(|json| json.get("type")).is_some_and(|kind| kind == OBJECT_FINALIZED);
     let event = match (attribute("eventType"), attribute("bucketId"), attribute("ce-type")) {
         (Some("OBJECT_FINALIZE"), Some(bucket), _) => {
             let (name, generation) = (attribute("objectId"), attribute("objectGeneration"));
@@ -58,14 +61,16 @@ pub fn announced<'a>(
     };
     match event {
         // A folder of the console is an object without sound.
-        Some(event) if event.get("audio_uri").and_then(Value::as_str).is_some_and(is_folder) => Announced::Other,
+        Some(event) if is_object && event.get("audio_uri").and_then(Value::as_str).is_some_and(is_folder) => {
+            Announced::Other
+        }
         Some(event) => Announced::Upload(Cow::Owned(Value::Object(event).to_string().into_bytes())),
         None => Announced::Upload(Cow::Borrowed(payload)),
     }
 }
 
 fn is_folder(uri: &str) -> bool {
-    uri.starts_with("gs://") && uri.ends_with('/')
+    uri.ends_with('/')
 }
 
 /// Why a payload of another form than ours is no upload, where that tells more than which of our fields it lacks.
@@ -73,7 +78,9 @@ pub(crate) fn trouble(payload: &[u8]) -> Option<String> {
     let json: Map<String, Value> = serde_json::from_slice(payload).ok()?;
     match CloudEvent::of(&json) {
         Some(CloudEvent::Unknown { version }) => Some(format!("a CloudEvent of specversion {version}, not \"1.0\"")),
-        Some(CloudEvent::Of { .. }) => Some("a CloudEvent whose data is no upload event or object".to_owned()),
+        Some(CloudEvent::Of { .. }) => Some(
+            "a CloudEvent, which is read from Pub/Sub alone, or whose data is no upload event or object".to_owned(),
+        ),
         None if json.get("kind").and_then(Value::as_str) == Some("storage#object") => {
             Some("an object of a bucket without the attributes of its notification (eventType, bucketId …)".to_owned())
         }

@@ -161,6 +161,8 @@ impl Fleet {
             if let Some(outcomes) = self.outcomes().await {
                 break outcomes;
             }
+            assert!(over.elapsed() < PATIENCE, "the database is away; SEED={}", self.seed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
         };
         if before < self.uploads {
             self.until_more_than(before).await;
@@ -204,6 +206,7 @@ impl Fleet {
 
     /// Waits for the last upload, drains the workers, and looks at what is there: one outcome each, dead letters only where
     /// they are deserved, and nothing left in the queue. Prints the fault's row; the outcomes.
+    #[expect(clippy::print_stdout, reason = "the row is what the run is for")]
     pub(crate) async fn finish(mut self, fault: &str) -> Vec<Outcome> {
         self.until_more_than(self.uploads - 1).await;
         let took = self.began.elapsed();
@@ -223,7 +226,7 @@ impl Fleet {
             self.signal(worker, "-TERM");
         }
         let workers = std::mem::take(&mut self.workers);
-        let drained = workers.into_iter().map(|mut worker| worker.wait().expect("ended").success()).all(|well| well);
+        let drained = workers.into_iter().all(|mut worker| worker.wait().expect("ended").success());
         assert!(drained, "every worker drains: {}", self.logs());
 
         let log = self.store.outcomes_after(0, usize::MAX).await.expect("read");

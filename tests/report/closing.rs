@@ -80,7 +80,10 @@ impl History {
             }
             Step::Wait { ms } => self.now = self.now.plus_ms(ms),
             Step::Report => self.report().await,
-            Step::Reopen => self.closing = Closing::open(self.store.clone(), 1).await.expect("opens"),
+            Step::Reopen => {
+                self.closing = Closing::open(self.store.clone(), 1).await.expect("opens");
+                self.closing.rewind(0);
+            }
         }
     }
 

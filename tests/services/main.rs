@@ -14,6 +14,8 @@ mod gcs;
 mod harness;
 mod kafka;
 mod pubsub;
+#[path = "../../connectors/tests/support/script.rs"]
+mod script;
 #[path = "../../connectors/tests/postgres/server.rs"]
 mod server;
 #[path = "../../models/tests/openai/llmock.rs"]

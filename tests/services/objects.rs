@@ -1,14 +1,13 @@
 //! Audio in buckets and Parquet files in buckets, through the command, against emulators of Google Cloud Storage and S3.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::gcs::{gcs, with_puts};
 use crate::harness::{Home, ROOT, clip, text};
 use crate::llmock::Llmock;
+use crate::script::Script;
 
 const SECRET: &str = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
 
@@ -93,21 +92,13 @@ async fn a_bucket_of_google_s_is_a_place_for_audio_and_for_outcomes() {
 /// An S3 emulator of this test's own.
 struct S3 {
     address: String,
-    _life: ChildStdin,
+    _script: Script,
 }
 
 impl S3 {
     fn start() -> Self {
-        let script = Path::new(ROOT).join("deploy/setup/s3-emulator.sh");
-        let mut emulator = Command::new(script)
-            .arg("run")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("deploy/setup/s3-emulator.sh can be run");
-        let mut said = BufReader::new(emulator.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let address = said.next().expect("deploy/setup/s3-emulator.sh starts an emulator, or says above why not");
-        Self { address, _life: emulator.stdin.take().expect("piped") }
+        let (script, [address]) = Script::run("s3-emulator.sh", &[]);
+        Self { address, _script: script }
     }
 
     async fn put(&self, path: &str, body: Vec<u8>) {

@@ -10,5 +10,6 @@ CREATE TABLE bigquery_tables (
     stream       TEXT,                 -- the write stream, where there is one
     next_offset  INTEGER NOT NULL,   -- in it, of the next append
     rows_done    INTEGER NOT NULL,   -- of the range, from its first: they are certainly there
-    pending_rows INTEGER NOT NULL    -- of an append at next_offset that may have been sent; 0: none was
+    pending_rows INTEGER NOT NULL,   -- of an append at next_offset that may have been sent; 0: none was
+    revision     INTEGER NOT NULL     -- one more at each note: who notes on top of another one's note is refused
 ) STRICT, WITHOUT ROWID;

@@ -148,6 +148,13 @@ async fn accepted(
     #[derive(Deserialize)]
     struct Reason {
         message: String,
+        #[serde(default)]
+        errors: Vec<Cause>,
+    }
+    #[derive(Deserialize)]
+    struct Cause {
+        #[serde(default)]
+        reason: String,
     }
     let answer = answer.map_err(|error| BigQueryError::unreachable(what, chain(&error)))?;
     let status = answer.status();
@@ -155,8 +162,13 @@ async fn accepted(
         return Ok(answer);
     }
     let body = answer.text().await.map_err(|error| BigQueryError::unreachable(what, chain(&error)))?;
-    let refusal = serde_json::from_str(&body).map(|Refusal { error }| error.message);
     // A proxy on the way answers in its own words, which may be a page.
-    let message = refusal.unwrap_or_else(|_| body.chars().take(200).collect());
-    Err(BigQueryError::Refused { what: what.to_owned(), code: status.as_u16(), message })
+    let Ok(Refusal { error }) = serde_json::from_str(&body) else {
+        let message = body.chars().take(200).collect();
+        return Err(BigQueryError::Refused { what: what.to_owned(), code: status.as_u16(), message });
+    };
+    // BigQuery says 403 to whoever asks too often as well, which is over sooner or later.
+    let too_often = ["quotaExceeded", "rateLimitExceeded"];
+    let code = if error.errors.iter().any(|it| too_often.contains(&&*it.reason)) { 429 } else { status.as_u16() };
+    Err(BigQueryError::Refused { what: what.to_owned(), code, message: error.message })
 }

@@ -154,7 +154,7 @@ impl TableExport {
             };
             reached()?;
             state.method = Some(method);
-            self.store.note_table_state(&self.sink, &state).await?;
+            self.store.note_table_state(&self.sink, &mut state).await?;
             reached()?;
             let rows = match method {
                 WriteMethod::LoadJobs => self.load(range, &mut state, reached).await?,
@@ -163,7 +163,7 @@ impl TableExport {
             // The job is still at work.
             let Some(rows) = rows else { return Ok(written) };
             let next = TableState { method: None, attempt: 1, rows_done: 0, ..state };
-            self.store.end_table_range(&self.sink, range, &next, now).await?;
+            self.store.end_table_range(&self.sink, range, next, now).await?;
             reached()?;
             written += rows;
         }
@@ -194,8 +194,8 @@ pub async fn new_stream(store: &Store, to: &Destination, table: &str, written: u
         written if written != 0 && written != pending => Err(BigQueryError::Partly { written, pending }),
         written => {
             let rows_done = state.rows_done + written;
-            let next = TableState { stream: None, next_offset: 0, pending_rows: 0, rows_done, ..state };
-            Ok(store.note_table_state(&sink, &next).await?)
+            let mut next = TableState { stream: None, next_offset: 0, pending_rows: 0, rows_done, ..state };
+            Ok(store.note_table_state(&sink, &mut next).await?)
         }
     }
 }

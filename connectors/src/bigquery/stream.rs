@@ -52,6 +52,7 @@ impl TableExport {
         while (state.rows_done as usize) < rows.len() {
             let rest = &rows[state.rows_done as usize..];
             let repeated = state.pending_rows > 0;
+            let is_new = state.stream.is_none();
             let stream = match &state.stream {
                 Some(stream) => stream.clone(),
                 None => {
@@ -83,6 +84,12 @@ impl TableExport {
                     return Err(error);
                 }
                 Appended::Gone(message) if repeated => return Err(self.off_stream(&batch, state, message)),
+                // Made anew at once, it would be gone at once again.
+                Appended::Gone(message) if is_new => {
+                    (state.stream, state.pending_rows) = (None, 0);
+                    self.store.note_table_state(&self.sink, state).await?;
+                    return Err(BigQueryError::unreachable("append to a new write stream", message));
+                }
                 // Everything before is certainly there, and nothing of this is.
                 Appended::Gone(_) => {
                     (state.stream, state.pending_rows) = (None, 0);

@@ -89,13 +89,15 @@ impl Source for KafkaSource {
 
     fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
         async move {
+            let mut done = Ok(());
             for lane in Lane::ALL {
                 let leases = of_lane(leases, lane);
+                // A lane whose group is in trouble does not keep the other one's commit.
                 if !leases.is_empty() {
-                    self.blocking(lane, move |lane| lane.acknowledge(&leases)).await?;
+                    done = done.and(self.blocking(lane, move |lane| lane.acknowledge(&leases)).await);
                 }
             }
-            Ok(())
+            done
         }
         .boxed()
     }

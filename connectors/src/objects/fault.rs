@@ -6,11 +6,19 @@ use records::{ErrorType, Fault};
 /// What is told of an error, which may quote a page of the service.
 const LONGEST: usize = 300;
 
+/// What is said where it is not the object that is refused.
+const CREDENTIALS: [&str; 3] = ["token request", "ExpiredToken", "RequestTimeTooSkewed"];
+
 /// The fault of an object that could not be had: permanent where the service says that it will not be.
 pub(super) fn of(uri: &str, error: &Error) -> Fault {
     let permanent = |message: String| Fault::permanent(ErrorType::AudioUnreachable, message);
     let text = error.to_string();
     match error {
+        // The library makes one kind of error of what the object's service says, and of what the service of tokens says.
+        _ if CREDENTIALS.iter().any(|it| text.contains(it)) => Fault::retryable(
+            ErrorType::AudioUnreachable,
+            format!("{uri} cannot be read at present: this worker's credentials fail: {}", short(&text)),
+        ),
         Error::NotFound { .. } if text.contains("NoSuchBucket") => {
             permanent(format!("{uri} cannot be read: there is no such bucket: correct audio_uri, or make the bucket"))
         }
@@ -24,7 +32,7 @@ pub(super) fn of(uri: &str, error: &Error) -> Fault {
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => {
             permanent(format!("{uri} cannot be read: {}", short(&text)))
         }
-        _ if text.contains("non-partial") => permanent(format!(
+        _ if text.contains("non-partial response") => permanent(format!(
             "{uri} cannot be read in pieces: store it without Content-Encoding, or in a service that knows ranges"
         )),
         // The library calls an answer without an address a redirect of that kind.
@@ -87,6 +95,9 @@ mod tests {
             (refused("408 Request Timeout"), FaultClass::Retryable, "408"),
             (refused("503 Service Unavailable"), FaultClass::Retryable, "503"),
             (generic("HTTP error: error sending request"), FaultClass::Retryable, "reached"),
+            (generic("Error performing token request: status code: 404"), FaultClass::Retryable, "credentials"),
+            (refused("400 Bad Request: <Code>ExpiredToken</Code>"), FaultClass::Retryable, "credentials"),
+            (refused("503 for gs://b/non-partial-mix.wav"), FaultClass::Retryable, "503"),
             (generic("Received non-partial response when range requested"), FaultClass::Permanent, "ranges"),
         ] {
             let fault = of("gs://audio/song.wav", &error);

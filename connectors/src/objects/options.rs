@@ -17,7 +17,7 @@ pub struct ObjectsOptions {
     pub max_fetches: usize,
     /// What a lane's fetched objects may take on the disk together, in MiB.
     pub max_disk_mb: u32,
-    /// For one object, repeats and pauses included.
+    /// For an object's first piece, and again for all the rest; repeats and pauses included.
     pub timeout_ms: u64,
 }
 
@@ -45,6 +45,10 @@ impl ObjectsOptions {
                 endpoint.as_ref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://"))
             {
                 return Err(format!("{key} is {url:?}, and must begin with http:// or https://"));
+            }
+            // It would be quoted where a call fails.
+            if endpoint.as_ref().is_some_and(|url| url.contains('@')) {
+                return Err(format!("{key} has a user or password in it: credentials come from the environment"));
             }
         }
         if self.largest_mb == 0 || self.max_fetches == 0 || self.timeout_ms == 0 {

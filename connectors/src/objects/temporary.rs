@@ -16,7 +16,11 @@ const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file that is deleted when this is dropped. Only its owner may read it.
 #[derive(Debug)]
-pub(crate) struct Temporary(TempPath);
+pub(crate) struct Temporary {
+    path: TempPath,
+    /// Held under a lock, which ends with the process: whoever cleans sees that somebody is at work.
+    _lock: File,
+}
 
 impl Temporary {
     /// A new, empty file in `folder`, which is made where it is missing.
@@ -26,14 +30,16 @@ impl Temporary {
     pub(crate) fn create(folder: &Path) -> Result<(Self, File), Fault> {
         let make = || {
             fs::create_dir_all(folder)?;
-            Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)
+            let (file, path) = Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)?.into_parts();
+            let lock = file.try_clone()?;
+            lock.lock()?;
+            Ok((Self { path, _lock: lock }, file))
         };
-        let (file, path) = make().map_err(|error| fault(folder, &error))?.into_parts();
-        Ok((Self(path), file))
+        make().map_err(|error: Error| fault(folder, &error))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -44,7 +50,7 @@ pub(super) fn fault(path: &Path, error: &Error) -> Fault {
     Fault::retryable(ErrorType::AudioUnreachable, message)
 }
 
-/// Deletes the files in `folder` that are of the pattern of ours and older than a day; how many.
+/// Deletes the files in `folder` that are of the pattern of ours, older than a day, and nobody's at work; how many.
 pub(super) fn clean(folder: &Path, now: UtcMicros) -> std::io::Result<u64> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
@@ -61,8 +67,11 @@ pub(super) fn clean(folder: &Path, now: UtcMicros) -> std::io::Result<u64> {
         // One that is gone meanwhile was somebody's at work.
         let Ok(metadata) = entry.metadata() else { continue };
         let written = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if metadata.is_file() && now.saturating_sub(written) > LEFT_BEHIND {
-            fs::remove_file(entry.path())?;
+        if !metadata.is_file() || now.saturating_sub(written) <= LEFT_BEHIND {
+            continue;
+        }
+        let is_left = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_left && fs::remove_file(entry.path()).is_ok() {
             deleted += 1;
         }
     }
@@ -84,8 +93,10 @@ mod tests {
     fn what_was_left_behind_goes_after_a_day_and_nothing_else_does() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, _) = Temporary::create(folder.path()).expect("made");
-        let left = file.path().to_owned();
-        std::mem::forget(file);
+        let Temporary { path, _lock: lock } = file;
+        let left = path.keep().expect("kept");
+        drop(lock);
+        let (at_work, _) = Temporary::create(folder.path()).expect("made");
         let others = ["tidemark-object-mine.wav", "song.part", "tidemark.db"].map(|name| folder.path().join(name));
         for other in &others {
             fs::write(other, "somebody's").expect("written");
@@ -94,6 +105,7 @@ mod tests {
         assert_eq!(clean(folder.path(), after(&left, 86_399)).expect("cleaned"), 0);
         assert!(left.exists());
         assert_eq!(clean(folder.path(), after(&left, 86_402)).expect("cleaned"), 1);
+        assert!(at_work.path().exists(), "what somebody is at work on stays, whatever the clock says");
         assert!(!left.exists() && others.iter().all(|other| other.exists()));
     }
 

@@ -39,6 +39,14 @@ struct State {
     is_stopped: bool,
 }
 
+impl State {
+    fn end(&mut self, leases: &[Lease]) -> Vec<InWork> {
+        let ended: Vec<_> = leases.iter().filter_map(|lease| self.in_work.remove(&number(lease))).collect();
+        ended.iter().for_each(|InWork { lane, .. }| self.lanes[*lane as usize].in_work -= 1);
+        ended
+    }
+}
+
 /// All messages of both lanes.
 #[derive(Default)]
 pub(super) struct Held {
@@ -126,21 +134,17 @@ impl Held {
 
     /// Ends the work on messages; those whose lease is still known.
     pub(super) fn end(&self, leases: &[Lease]) -> Vec<InWork> {
-        let mut state = self.state();
-        let ended: Vec<_> = leases.iter().filter_map(|lease| state.in_work.remove(&number(lease))).collect();
-        for InWork { lane, .. } in &ended {
-            state.lanes[*lane as usize].in_work -= 1;
-            self.less[*lane as usize].notify_one();
-        }
+        let ended = self.state().end(leases);
+        ended.iter().for_each(|InWork { lane, .. }| self.less[*lane as usize].notify_one());
         ended
     }
 
     /// Gives messages back. Those behind them under the same ordering key go with them, or they would be worked on before
     /// them.
     pub(super) fn give_back(&self, leases: &[Lease]) {
-        let ended = self.end(leases);
-        let keys: BTreeSet<_> = ended.iter().map(|it| &*it.ordering_key).filter(|key| !key.is_empty()).collect();
         let mut state = self.state();
+        let ended = state.end(leases);
+        let keys: BTreeSet<_> = ended.iter().map(|it| &*it.ordering_key).filter(|key| !key.is_empty()).collect();
         for lane in &mut state.lanes {
             lane.waiting.retain(|message| !keys.contains(&*message.ordering_key));
         }

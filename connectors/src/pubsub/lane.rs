@@ -42,6 +42,17 @@ pub(super) struct LaneReader {
     pub(super) closing: watch::Receiver<bool>,
 }
 
+impl Drop for LaneReader {
+    /// A reader that panicked reads no longer, and says so, and holds up nobody who waits for its end.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = format!("{}: its reader died of a broken invariant; the log says which", self.subscription);
+            self.held.note(self.lane, Some(Fault::permanent(ErrorType::Unavailable, message)));
+            self.held.close(self.lane);
+        }
+    }
+}
+
 /// How a stream ended.
 enum Ended {
     /// By failing; whether it had worked before.

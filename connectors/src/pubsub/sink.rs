@@ -17,7 +17,6 @@ const LONGEST_PAYLOAD: usize = 9_000_000;
 
 /// Topics of Pub/Sub.
 pub struct PubSubSink {
-    name: String,
     topics: Vec<(Topic, String, Publisher)>,
     is_ordered: bool,
 }
@@ -37,7 +36,7 @@ impl PubSubSink {
         for (topic, name) in topics {
             open.push((topic, connection.topic(&name), connection.publisher(&name).await?));
         }
-        Ok(Self { name: "pubsub".to_owned(), topics: open, is_ordered })
+        Ok(Self { topics: open, is_ordered })
     }
 
     fn message(&self, message: &Message) -> model::Message {
@@ -61,7 +60,7 @@ fn cut(value: &str) -> &str {
 
 impl Sink for PubSubSink {
     fn name(&self) -> &str {
-        &self.name
+        "pubsub"
     }
 
     fn takes(&self, topic: Topic) -> bool {

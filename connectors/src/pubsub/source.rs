@@ -15,6 +15,9 @@ use super::held::Held;
 use super::lane::{LaneReader, look};
 use crate::source::{Delivery, Lease, Pending, Source};
 
+/// How long the confirmation of an acknowledgement is waited for.
+const CONFIRM: Duration = Duration::from_secs(10);
+
 /// A lane's subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneOptions {
@@ -103,7 +106,12 @@ impl Source for PubSub {
                     handler => handler.ack(),
                 }
             }
-            let refused: Vec<_> = join_all(confirmations).await.into_iter().filter_map(Result::err).collect();
+            // Of a stream that fell silent nothing is confirmed for ten minutes.
+            let Ok(confirmed) = tokio::time::timeout(CONFIRM, join_all(confirmations)).await else {
+                let message = "Pub/Sub does not confirm: uploads that ended may be delivered again, and end once";
+                return Err(Fault::indeterminate(ErrorType::Timeout, message));
+            };
+            let refused: Vec<_> = confirmed.into_iter().filter_map(Result::err).collect();
             // Told once: these leases are over, and the next call has nothing left to do.
             match refused.first() {
                 None => Ok(()),

@@ -53,24 +53,31 @@ pub(crate) struct TableState {
     pub(crate) rows_done: u64,
     /// Rows of an append at [`Self::next_offset`] that may have been sent; 0 where none was.
     pub(crate) pending_rows: u64,
+    /// How often it was noted. Who has another one's last note must not write over a later one: the turn to export is lost
+    /// with the session that holds it, and whoever had it may not know.
+    pub(crate) revision: u64,
 }
 
 impl Default for TableState {
     fn default() -> Self {
-        Self { method: None, attempt: 1, stream: None, next_offset: 0, rows_done: 0, pending_rows: 0 }
+        Self { method: None, attempt: 1, stream: None, next_offset: 0, rows_done: 0, pending_rows: 0, revision: 0 }
     }
 }
 
 const BEGUN: &str = "SELECT begun_at FROM exports WHERE sink = $1 AND first_seq = $2";
 
+const FORGET: &str = "DELETE FROM exports WHERE sink = $1 AND first_seq < $2";
+
 const IDENTITY: &str = "SELECT id FROM identity";
 
 const STATE: &str = "SELECT * FROM bigquery_tables WHERE sink = $1";
 
-const NOTE: &str = "INSERT INTO bigquery_tables (sink, method, attempt, stream, next_offset, rows_done, pending_rows)
-    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (sink) DO UPDATE SET method = excluded.method,
+const NOTE: &str =
+    "INSERT INTO bigquery_tables (sink, method, attempt, stream, next_offset, rows_done, pending_rows, revision)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (sink) DO UPDATE SET method = excluded.method,
     attempt = excluded.attempt, stream = excluded.stream, next_offset = excluded.next_offset,
-    rows_done = excluded.rows_done, pending_rows = excluded.pending_rows";
+    rows_done = excluded.rows_done, pending_rows = excluded.pending_rows, revision = excluded.revision
+    WHERE bigquery_tables.revision = excluded.revision - 1";
 
 const ATTEMPTS: &str = "SELECT o.upload_id, o.version, o.customer_id, o.lane, o.tier, o.arm, a.position, a.number,
     a.branch, a.model, a.started_at, a.duration_ms, a.cost_micro_usd, a.fault
@@ -108,25 +115,42 @@ impl Store {
             next_offset: row.unsigned("next_offset")?,
             rows_done: row.unsigned("rows_done")?,
             pending_rows: row.unsigned("pending_rows")?,
+            revision: row.unsigned("revision")?,
         })
     }
 
     /// Notes it, durably when this returns.
-    pub(crate) async fn note_table_state(&self, sink: &str, state: &TableState) -> Result<(), StoreError> {
-        self.write_one(NOTE, &state_values(sink, state)).await.map(drop)
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] where somebody else noted something since this was read.
+    pub(crate) async fn note_table_state(&self, sink: &str, state: &mut TableState) -> Result<(), StoreError> {
+        let noted = self.write_one(NOTE, &state_values(sink, state)).await?;
+        self.was_noted(noted)?;
+        state.revision += 1;
+        Ok(())
+    }
+
+    fn was_noted(&self, changed: u64) -> Result<(), StoreError> {
+        if changed == 1 { Ok(()) } else { Err(StoreError::Held { store: self.url.to_string(), by: "exporting from" }) }
     }
 
     /// Ends the range: all of it is in the table. The state is that of the next one.
+    ///
+    /// # Errors
+    /// As [`Self::note_table_state`].
     pub(crate) async fn end_table_range(
         &self,
         sink: &str,
         range: Batch,
-        state: &TableState,
+        state: TableState,
         now: UtcMicros,
     ) -> Result<(), StoreError> {
         let mut transaction: Transaction = self.database.begin().await?;
+        let noted = transaction.execute(NOTE, &state_values(sink, &state)).await?;
+        self.was_noted(noted)?;
         transaction.execute(END, &[sink.into(), range.first_seq.into(), now.0.into()]).await?;
-        transaction.execute(NOTE, &state_values(sink, state)).await?;
+        // Of a sink's ranges the last one is all that is looked at.
+        transaction.execute(FORGET, &[sink.into(), range.first_seq.into()]).await?;
         transaction.commit().await
     }
 
@@ -159,7 +183,7 @@ impl Store {
     }
 }
 
-fn state_values<'a>(sink: &'a str, state: &'a TableState) -> [Value<'a>; 7] {
+fn state_values<'a>(sink: &'a str, state: &'a TableState) -> [Value<'a>; 8] {
     [
         sink.into(),
         state.method.map(WriteMethod::as_str).into(),
@@ -168,6 +192,7 @@ fn state_values<'a>(sink: &'a str, state: &'a TableState) -> [Value<'a>; 7] {
         state.next_offset.into(),
         state.rows_done.into(),
         state.pending_rows.into(),
+        (state.revision + 1).into(),
     ]
 }
 
@@ -187,4 +212,33 @@ fn attempt_row(row: &Row) -> Result<AttemptRow, StoreError> {
         arm: row.get("arm")?,
         attempt: attempt(row)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_lost_the_turn_writes_over_nothing_that_was_noted_since() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
+        let mut first = store.table_state("t").await.expect("read");
+        let mut second = first.clone();
+        first.rows_done = 600;
+        store.note_table_state("t", &mut first).await.expect("noted");
+        let refused = store.note_table_state("t", &mut second).await.expect_err("it was first");
+        assert!(matches!(refused, StoreError::Held { .. }), "{refused}");
+
+        let mut second = store.table_state("t").await.expect("read");
+        assert_eq!(second, first);
+        let range = Batch { first_seq: 1, last_seq: 9 };
+        let next = TableState { rows_done: 0, ..second.clone() };
+        store.end_table_range("t", range, next, UtcMicros(1)).await.expect("ended");
+        second.rows_done = 900;
+        let refused = store.note_table_state("t", &mut second).await.expect_err("the range is over");
+        assert!(matches!(refused, StoreError::Held { .. }), "{refused}");
+        let refused = store.end_table_range("t", range, second, UtcMicros(1)).await.expect_err("it is over");
+        assert!(matches!(refused, StoreError::Held { .. }), "{refused}");
+        assert_eq!(store.table_state("t").await.expect("read").rows_done, 0);
+    }
 }

@@ -71,10 +71,12 @@ pub struct CacheEntry {
 const COLUMNS: &str = "cache (tenant, question, content, customer_id, model, metadata, confidence, field_confidence,
     fingerprint, length_ms, created_at, expires_at)";
 
-/// The last answer is the one that stands.
+/// The last answer is the one that stands. Not everybody who keeps one has heard the audio.
 const REPLACE: &str = "ON CONFLICT (tenant, question, content) DO UPDATE SET customer_id = excluded.customer_id,
     model = excluded.model, metadata = excluded.metadata, confidence = excluded.confidence,
-    field_confidence = excluded.field_confidence, created_at = excluded.created_at, expires_at = excluded.expires_at";
+    field_confidence = excluded.field_confidence, created_at = excluded.created_at, expires_at = excluded.expires_at,
+    fingerprint = CASE WHEN length(excluded.fingerprint) > 0 THEN excluded.fingerprint ELSE cache.fingerprint END,
+    length_ms = CASE WHEN length(excluded.fingerprint) > 0 THEN excluded.length_ms ELSE cache.length_ms END";
 
 const SAME: &str = "SELECT * FROM cache WHERE tenant = $1 AND question = $2 AND content = $3 AND expires_at > $4";
 
@@ -86,7 +88,9 @@ const SIMILAR: &str = "SELECT c.* FROM cache AS c JOIN
 
 const FORGET_CUSTOMER: &str = "DELETE FROM cache WHERE customer_id = $1";
 
-const FORGET_EXPIRED: &str = "DELETE FROM cache WHERE expires_at <= $1";
+/// Each entry takes its sketches along, and nobody commits meanwhile: so some at a time.
+const FORGET_EXPIRED: &str = "DELETE FROM cache WHERE (tenant, question, content) IN
+    (SELECT tenant, question, content FROM cache WHERE expires_at <= $1 ORDER BY expires_at LIMIT 500)";
 
 impl Store {
     /// The answer to the same question about the same bytes, where one is kept that has not expired. It has cost nothing.
@@ -146,7 +150,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_expired(&self, now: UtcMicros) -> Result<u64, StoreError> {
-        self.write_one(FORGET_EXPIRED, &[now.0.into()]).await
+        let mut forgotten = 0;
+        loop {
+            match self.write_one(FORGET_EXPIRED, &[now.0.into()]).await? {
+                0 => return Ok(forgotten),
+                some => forgotten += some,
+            }
+        }
     }
 }
 

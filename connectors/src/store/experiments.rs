@@ -81,8 +81,8 @@ const COUNTED: &str = "SELECT o.* FROM outcomes AS o WHERE o.experiment = $1 AND
         AND later.version > o.version AND later.experiment = o.experiment)
     ORDER BY o.seq LIMIT $3";
 
-const OPEN: &str = "SELECT min(a.arrived_at) AS arrived_at FROM admissions AS a
-    WHERE NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.upload_id = a.upload_id)";
+const OPEN: &str = "SELECT a.arrived_at FROM admissions AS a WHERE a.arrived_at >= $1
+    AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.upload_id = a.upload_id) ORDER BY a.arrived_at LIMIT 1";
 
 impl Store {
     /// Starts an experiment, unless another one is not over yet: an upload counts in one at most.
@@ -150,13 +150,13 @@ impl Store {
         rows.iter().map(|row| Ok((row.unsigned("seq")?, outcome(row)?))).collect()
     }
 
-    /// The first arrival of an upload that has no outcome at all; `None` where each has one. What arrived before it is
-    /// complete in a log that is read afterwards. Looks at every admission.
+    /// The first arrival from a moment on of an upload that has no outcome at all; `None` where each has one. What arrived
+    /// between is complete in a log that is read afterwards.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn oldest_open(&self) -> Result<Option<UtcMicros>, StoreError> {
-        let rows = self.database.read(OPEN, &[]).await?;
+    pub async fn oldest_open(&self, from: UtcMicros) -> Result<Option<UtcMicros>, StoreError> {
+        let rows = self.database.read(OPEN, &[from.0.into()]).await?;
         rows.first().map_or(Ok(None), |row| optional(row, "arrived_at"))
     }
 }

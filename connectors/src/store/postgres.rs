@@ -28,6 +28,9 @@ const MIGRATIONS: [&str; 6] = [
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long a migration may take: it builds indexes over all that is there.
+const MIGRATION: Duration = Duration::from_secs(3600);
+
 /// How long an answer is waited for: longer than the server works on one.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -71,13 +74,13 @@ const INSPECT: &str = "SELECT current_schema() IS NOT NULL AS there,
 pub(super) async fn open(url: &StoreUrl, text: &str) -> Result<PgPool, StoreError> {
     let options = options(url, text)?;
     let mut visitor = connect(url, &options).await?;
-    let prepare = async {
-        if inspect(url, &mut visitor).await? < MIGRATIONS.len() {
-            migrate(url, &mut visitor).await?;
-        }
-        visitor.close().await.map_err(|source| StoreError::open(url, source))
-    };
-    tokio::time::timeout(ANSWER, prepare).await.map_err(|_| StoreError::NoAnswer)??;
+    let looked = tokio::time::timeout(ANSWER, inspect(url, &mut visitor)).await;
+    if looked.map_err(|_| StoreError::NoAnswer)?? < MIGRATIONS.len() {
+        let migrated = tokio::time::timeout(MIGRATION, migrate(url, &mut visitor)).await;
+        migrated.map_err(|_| StoreError::NoAnswer)??;
+    }
+    let closed = tokio::time::timeout(ANSWER, visitor.close()).await.map_err(|_| StoreError::NoAnswer)?;
+    closed.map_err(|source| StoreError::open(url, source))?;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(CONNECT)

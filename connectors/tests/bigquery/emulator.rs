@@ -1,13 +1,12 @@
 //! A real BigQuery emulator: one for a test binary, a dataset for a test, gone with the process.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use connectors::bigquery::Destination;
 use serde_json::{Value, json};
+
+use crate::script::Script;
 
 /// The project that the emulator begins with.
 const PROJECT: &str = "proj";
@@ -19,8 +18,7 @@ pub(crate) struct Emulator {
     /// Runs Python with DuckDB in it.
     pub(crate) python: String,
     datasets: AtomicU32,
-    /// It ends when its standard input is closed, as it is when this process ends, however it does.
-    _process: Child,
+    _script: Script,
 }
 
 /// The emulator, which the first one to ask starts.
@@ -31,18 +29,8 @@ pub(crate) fn emulator() -> &'static Emulator {
 
 impl Emulator {
     fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/setup/bigquery-emulator.sh");
-        let mut emulator = Command::new(script)
-            .arg("run")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("deploy/setup/bigquery-emulator.sh can be run");
-        let mut said = BufReader::new(emulator.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (Some(rest), Some(grpc), Some(python)) = (said.next(), said.next(), said.next()) else {
-            panic!("deploy/setup/bigquery-emulator.sh starts no emulator; it says above why")
-        };
-        Self { rest, grpc, python, datasets: AtomicU32::new(0), _process: emulator }
+        let (script, [rest, grpc, python]) = Script::run("bigquery-emulator.sh", &[]);
+        Self { rest, grpc, python, datasets: AtomicU32::new(0), _script: script }
     }
 
     /// A dataset that is new, and empty.

@@ -1,6 +1,8 @@
 //! A store's rows in a real BigQuery emulator: each there once, whatever dies or is lost on the way. `make test-services`
 //! runs it.
 
+#[path = "../support/script.rs"]
+mod script;
 mod emulator;
 mod fixture;
 mod lively;

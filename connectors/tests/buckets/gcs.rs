@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::OnceLock;
+
+use crate::script::Script;
 
 /// The emulator of this test binary.
 pub(crate) struct Gcs {
@@ -12,8 +13,7 @@ pub(crate) struct Gcs {
     pub(crate) address: String,
     folder: PathBuf,
     http: reqwest::Client,
-    /// It ends when this is closed, as it is when the process ends, however it does.
-    _life: ChildStdin,
+    _script: Script,
 }
 
 /// The emulator, which the first one to ask starts.
@@ -24,22 +24,8 @@ pub(crate) fn gcs() -> &'static Gcs {
 
 impl Gcs {
     fn start() -> Self {
-        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let script =
-            folders.find_map(|folder| Some(folder.join("deploy/setup/gcs-emulator.sh")).filter(|path| path.exists()));
-        let script = script.expect("the repository has deploy/setup/gcs-emulator.sh");
-        let mut emulator = Command::new(script)
-            .arg("run")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("deploy/setup/gcs-emulator.sh can be run");
-        let mut said = BufReader::new(emulator.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (Some(address), Some(folder)) = (said.next(), said.next()) else {
-            panic!("deploy/setup/gcs-emulator.sh starts no emulator; it says above why")
-        };
-        let life = emulator.stdin.take().expect("piped");
-        Self { address, folder: folder.into(), http: reqwest::Client::new(), _life: life }
+        let (script, [address, folder]) = Script::run("gcs-emulator.sh", &[]);
+        Self { address, folder: folder.into(), http: reqwest::Client::new(), _script: script }
     }
 
     /// Makes a bucket.

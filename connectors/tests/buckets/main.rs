@@ -1,6 +1,8 @@
 //! Objects in an emulator of Google Cloud Storage. `make test-services` runs it; `tests/objects` has the failures that no
 //! emulator has.
 
+#[path = "../support/script.rs"]
+mod script;
 mod gcs;
 #[path = "../store/make.rs"]
 #[allow(dead_code, reason = "it makes more than is needed here")]

@@ -1,8 +1,7 @@
 //! A real broker of Kafka's protocol, and whoever else talks to it: the producer of uploads, the reader of results.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,8 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::script::Script;
+
 /// How long anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -21,8 +22,8 @@ pub(crate) struct Broker {
     /// Where it can be reached.
     pub(crate) address: String,
     pid: String,
-    /// Ends when its standard input is closed. None where somebody else started the broker.
-    script: Option<Child>,
+    /// None where somebody else started it.
+    _script: Option<Script>,
 }
 
 /// The broker of this test binary, which the first one to ask starts; one of your own where TIDEMARK_TEST_KAFKA names it,
@@ -43,26 +44,15 @@ pub(crate) struct Found {
 impl Broker {
     /// With a folder and a port it is the one that was there before.
     pub(crate) fn start(again: Option<(&Path, &str)>) -> Self {
-        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let script: Option<PathBuf> =
-            folders.find_map(|folder| Some(folder.join("deploy/setup/kafka.sh")).filter(|path| path.exists()));
-        let mut command = Command::new(script.expect("the repository has deploy/setup/kafka.sh"));
-        command.arg("run");
-        if let Some((folder, port)) = again {
-            command.arg(folder).arg(port);
-        }
-        let mut script =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("deploy/setup/kafka.sh can be run");
-        let mut said = BufReader::new(script.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (Some(address), Some(pid)) = (said.next(), said.next()) else {
-            panic!("deploy/setup/kafka.sh starts no broker; it says above why")
-        };
-        Self { address, pid, script: Some(script) }
+        let again: Vec<&str> =
+            again.iter().flat_map(|(folder, port)| [folder.to_str().expect("UTF-8"), *port]).collect();
+        let (script, [address, pid]) = Script::run("kafka.sh", &again);
+        Self { address, pid, _script: Some(script) }
     }
 
     /// One that somebody else started.
     pub(crate) fn at(address: String) -> Self {
-        Self { address, pid: String::new(), script: None }
+        Self { address, pid: String::new(), _script: None }
     }
 
     /// Its port.
@@ -178,15 +168,6 @@ impl Broker {
             found.len() >= count
         });
         found
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Some(script) = &mut self.script {
-            drop(script.stdin.take());
-            script.wait().ok();
-        }
     }
 }
 

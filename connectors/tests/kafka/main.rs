@@ -1,6 +1,8 @@
 //! Kafka as a source and as a sink, on a real broker; what no real one does when it is asked to, on librdkafka's own mock.
 //! `make test-services` runs it.
 
+#[path = "../support/script.rs"]
+mod script;
 mod broker;
 mod faults;
 mod rebalance;

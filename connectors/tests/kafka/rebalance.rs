@@ -36,7 +36,6 @@ async fn joins(broker: &Broker, options: &KafkaOptions) -> usize {
     })
     .await;
     let twice = done.len() - counted(&done).len();
-    println!("4000 messages, a worker joined: {of_second} were its, {twice} were done twice");
     assert!(of_second > 0, "it has its part");
     assert_eq!(broker.committed(&format!("{}-low", options.group), &options.low_topic, 4), [1000; 4]);
     twice

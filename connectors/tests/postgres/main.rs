@@ -1,6 +1,8 @@
 //! The store on a real Postgres: the suite that every store passes, and what only a database of several workers promises.
 //! `make test-services` runs it.
 
+#[path = "../support/script.rs"]
+mod script;
 #[path = "../store/cache.rs"]
 mod cache;
 #[path = "../store/arrivals.rs"]

@@ -1,10 +1,11 @@
 //! A real Postgres server: one for a test binary, a database for a test, gone with the process.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::script::Script;
 
 /// The server of this test binary.
 pub(crate) struct Server {
@@ -12,8 +13,7 @@ pub(crate) struct Server {
     address: String,
     folder: PathBuf,
     databases: AtomicU32,
-    /// The server ends when this is closed, as it is when the process ends, however it does.
-    _life: ChildStdin,
+    _script: Script,
 }
 
 /// The server, which the first one to ask starts.
@@ -24,27 +24,9 @@ pub(crate) fn server() -> &'static Server {
 
 impl Server {
     fn start() -> Self {
-        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let script =
-            folders.find_map(|folder| Some(folder.join("deploy/setup/postgres.sh")).filter(|path| path.exists()));
-        let script = script.expect("the repository has deploy/setup/postgres.sh");
-        let mut server = Command::new(script)
-            .arg("run")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("deploy/setup/postgres.sh can be run");
-        let mut said = BufReader::new(server.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (Some(address), Some(folder)) = (said.next(), said.next()) else {
-            panic!("deploy/setup/postgres.sh starts no Postgres; it says above why")
-        };
+        let (script, [address, folder]) = Script::run("postgres.sh", &[]);
         let (address, _) = address.rsplit_once('/').expect("an address ends with its database");
-        Self {
-            address: address.to_owned(),
-            folder: folder.into(),
-            databases: AtomicU32::new(0),
-            _life: server.stdin.take().expect("piped"),
-        }
+        Self { address: address.to_owned(), folder: folder.into(), databases: AtomicU32::new(0), _script: script }
     }
 
     /// The address of a database that is new, and empty.

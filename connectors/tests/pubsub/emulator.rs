@@ -1,9 +1,7 @@
 //! Google's emulator of Pub/Sub: one for a test binary, a project for a test, gone with the process.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,6 +13,8 @@ use google_cloud_pubsub::model::{self, Subscription};
 use google_cloud_pubsub::subscriber::MessageStream;
 use google_cloud_pubsub::subscriber::handler::Handler;
 
+use crate::script::Script;
+
 /// How long a test waits for what has to come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -23,8 +23,7 @@ pub(crate) struct Emulator {
     /// Host and port.
     pub(crate) address: String,
     pid: String,
-    /// The emulator ends with its standard input, and so with the test's process.
-    script: Child,
+    script: Script,
 }
 
 static PROJECTS: AtomicU32 = AtomicU32::new(0);
@@ -38,20 +37,7 @@ pub(crate) fn emulator() -> &'static Emulator {
 impl Emulator {
     /// One of its own, on a port that is free or on this one.
     pub(crate) fn start(port: Option<&str>) -> Self {
-        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let script = folders
-            .find_map(|folder| Some(folder.join("deploy/setup/pubsub-emulator.sh")).filter(|path| path.exists()));
-        let mut script = Command::new(script.expect("the repository has deploy/setup/pubsub-emulator.sh"))
-            .arg("run")
-            .args(port)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("deploy/setup/pubsub-emulator.sh can be run");
-        let mut said = BufReader::new(script.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (Some(address), Some(pid)) = (said.next(), said.next()) else {
-            panic!("deploy/setup/pubsub-emulator.sh starts no emulator; it says above why")
-        };
+        let (script, [address, pid]) = Script::run("pubsub-emulator.sh", port.as_slice());
         Self { address, pid, script }
     }
 
@@ -64,11 +50,10 @@ impl Emulator {
 
     /// Kills it with -9; where it was.
     #[allow(dead_code, reason = "not every test binary does")]
-    pub(crate) fn killed(mut self) -> String {
+    pub(crate) fn killed(self) -> String {
         let killed = Command::new("kill").args(["-9", &self.pid]).status().expect("kill runs");
         assert!(killed.success(), "the emulator was running");
-        drop(self.script.stdin.take());
-        self.script.wait().expect("ended");
+        drop(self.script);
         self.address
     }
 

@@ -1,5 +1,7 @@
 //! Pub/Sub as a source and as a sink, against Google's emulator: `make test-services` runs it.
 
+#[path = "../support/script.rs"]
+mod script;
 mod emulator;
 mod faults;
 mod setup;

@@ -85,12 +85,21 @@ async fn each_upload_counts_with_its_last_outcome_of_the_experiment() {
 #[tokio::test]
 async fn what_is_open_is_told_by_its_arrival_until_its_first_outcome() {
     let Fixture { store, folder: _folder } = fixture().await;
-    assert_eq!(store.oldest_open().await.expect("read"), None);
+    assert_eq!(store.oldest_open(START).await.expect("read"), None);
     admit(&store, [1]).await;
-    assert_eq!(store.oldest_open().await.expect("read"), Some(START));
+    assert_eq!(store.oldest_open(START).await.expect("read"), Some(START));
+    assert_eq!(
+        store.oldest_open(UtcMicros(START.0 + 1)).await.expect("read"),
+        None,
+        "what arrived before does not matter"
+    );
     let dead = ending(1, dead_lettered(1, 1, START));
     store.commit(std::slice::from_ref(&dead)).await.expect("committed");
-    assert_eq!(store.oldest_open().await.expect("read"), None);
+    assert_eq!(store.oldest_open(START).await.expect("read"), None);
     store.redrive(&[dead.0.upload_id], START).await.expect("redriven");
-    assert_eq!(store.oldest_open().await.expect("read"), None, "what is redriven has an outcome that stands till then");
+    assert_eq!(
+        store.oldest_open(START).await.expect("read"),
+        None,
+        "what is redriven has an outcome that stands till then"
+    );
 }

@@ -16,9 +16,9 @@ pub enum Metric {
     FallbackRate,
     /// How sure the answering model was, over the answers that have a measure; in [0, 1].
     Confidence,
-    /// Models' work on completed uploads, in milliseconds.
+    /// Models' work on completed uploads that a model answered, in milliseconds.
     InferenceMs,
-    /// From arrival to the outcome, in milliseconds, over all uploads.
+    /// From arrival to the outcome, in milliseconds, over uploads that were not redriven.
     TotalMs,
     /// Spent on calls, in US dollars, over all uploads.
     Cost,
@@ -89,8 +89,12 @@ impl Metric {
             Self::ErrorRate => Some(u64::from(outcome.status == Status::DeadLettered || outcome.attempts > 1)),
             Self::FallbackRate => Some(u64::from(outcome.branch == Some(Branch::Fallback))),
             Self::Confidence => outcome.confidence.map(|sure| (sure.get() * 1e6).round() as u64),
-            Self::InferenceMs => (outcome.status == Status::Completed).then_some(outcome.inference_ms),
-            Self::TotalMs => Some(outcome.total_ms),
+            Self::InferenceMs => {
+                let answered = outcome.status == Status::Completed && outcome.branch != Some(Branch::Cache);
+                answered.then_some(outcome.inference_ms)
+            }
+            // Of a redriven upload it would tell how long somebody took to redrive it.
+            Self::TotalMs => (outcome.version == 1).then_some(outcome.total_ms),
             Self::Cost => Some(outcome.cost_micro_usd.0),
         }
     }

@@ -190,10 +190,11 @@ impl Totals {
     }
 }
 
-/// The value that `percent` in 100 do not exceed, of counts by bucket in their order; `None` where there are none.
+/// The smallest value that at least `percent` in 100 do not exceed (nearest rank), of counts by bucket in their order; `None`
+/// where there are none. Of few values it is a large one, so that one slow upload in a small window is seen.
 pub(super) fn quantile(counts: &[(u16, i64)], percent: u64) -> Option<u64> {
     let count: i64 = counts.iter().map(|(_, count)| count).sum();
-    let mut rank = (count as u64).checked_sub(1)? as i64 * percent as i64 / 100;
+    let mut rank = (count as u64 * percent).div_ceil(100).checked_sub(1)? as i64;
     counts.iter().find_map(|(bucket, count)| {
         rank -= count;
         (rank < 0).then(|| middle(*bucket))

@@ -63,7 +63,14 @@ fn sum(outcomes: &[Measured<'_>]) -> Totals {
 /// The value that so many in 100 do not exceed, of all that were measured.
 fn exact(mut values: Vec<u64>, percent: usize) -> Option<u64> {
     values.sort_unstable();
-    Some(values[values.len().checked_sub(1)? * percent / 100])
+    Some(values[(values.len() * percent).div_ceil(100).checked_sub(1)?])
+}
+
+#[test]
+fn one_slow_upload_in_a_small_window_is_in_its_high_quantiles() {
+    let counts = [(1, 1), (9, 1)];
+    assert_eq!([50, 90, 99].map(|percent| quantile(&counts, percent)), [Some(1), Some(9), Some(9)]);
+    assert_eq!(quantile(&[], 99), None);
 }
 
 fn is_near(found: Option<u64>, exact: Option<u64>) -> bool {
