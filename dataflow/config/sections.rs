@@ -29,7 +29,7 @@ pub struct ModelConfig {
     /// Clips that the model answers at once; urgent ones come on top, up to as many again.
     pub max_batch: NonZeroUsize,
     /// The most memory for keys and values, in MiB; without it, what `max_batch` of the longest clips and answers need, but
-    /// at most half of the memory that is free.
+    /// at most half of the memory that is free, on a GPU nine tenths.
     pub kv_memory_mb: Option<NonZeroUsize>,
     /// Of longer audio, at most this many clips as long as the model hears, spread evenly, are described.
     pub max_segments: NonZeroUsize,

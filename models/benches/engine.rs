@@ -1,5 +1,6 @@
 //! Measures the engine on a checkpoint of `benches/peers/make_checkpoint.py`: clips a second by batch, length and
-//! precision, in the cells of `benches/peers/transformers_generate.py`; `benches/engine.sh` puts both side by side.
+//! precision, in the cells of `benches/peers/transformers_generate.py`; `benches/engine.sh` puts both side by side. On a GPU
+//! where there is one.
 //!
 //! Columns: who, precision, batch, seconds of each clip, clips a second, CPU seconds a clip (which is what to compare where
 //! others share the machine).
@@ -18,7 +19,7 @@ use std::time::Instant;
 use models::Greedy;
 use models::engine::{generate, row_bytes};
 use models::grammar::AnswerGrammar;
-use models::qwen2_audio::{Generated, Mel, Qwen2Audio, Row};
+use models::qwen2_audio::{Generated, Mel, Qwen2Audio, Row, cuda_memory};
 use models::schema::MetadataSchema;
 use tch::{Device, Kind};
 
@@ -38,8 +39,9 @@ fn throughput(model: &Qwen2Audio, batch: usize, seconds: &[usize]) -> (f64, f64)
     let rows: Vec<Row> = (0..batch).map(|n| row(seconds[n % seconds.len()])).collect();
     let run = |_| {
         let choosers = rows.iter().map(|_| Greedy { eos: Arc::new([]), max_new_tokens: NEW_TOKENS }).collect();
+        let rows = rows.clone();
         let (started, cpu) = (Instant::now(), cpu_seconds());
-        let answers = generate(model, rows.clone(), choosers);
+        let answers = generate(model, rows, choosers);
         let took = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.tokens.len() == NEW_TOKENS)));
         took
@@ -76,17 +78,30 @@ fn grammar(model: &Qwen2Audio) {
     println!("tidemark\tgrammar\t16\t5\t{:.3}\t{tokens:.0}\t{passes:.0}", 16.0 / took);
 }
 
-/// What rows of 30 s hold: the bytes that they were admitted with, and by how much the process grew over one row's.
+/// The most memory that was in use, in MiB: of the GPU, where there is one, since the start; else of the process, since
+/// `begin_peak`.
+fn peak_memory() -> f64 {
+    if let Ok((free, total)) = cuda_memory() {
+        // libtorch gives nothing back.
+        return (total - free) as f64 / f64::from(1 << 20);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
+
+fn begin_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+}
+
+/// What rows of 30 s hold: the bytes that they were admitted with, and the peak of memory.
 fn memory(model: &Qwen2Audio) {
     let peak = |rows: usize| {
-        // Begins the peak anew.
-        std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+        begin_peak();
         let choosers = (0..rows).map(|_| Greedy { eos: Arc::new([]), max_new_tokens: NEW_TOKENS }).collect();
         let answers = generate(model, vec![row(30); rows], choosers);
         assert!(answers.iter().all(Result::is_ok));
-        let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+        peak_memory()
     };
     peak(2);
     println!("rows\tadmitted MiB\tpeak MiB");
@@ -97,6 +112,17 @@ fn memory(model: &Qwen2Audio) {
     }
 }
 
+/// The model in a precision: the one that is loaded, where it is in that.
+fn load<'m>(held: &'m mut Option<(Kind, Qwen2Audio)>, folder: &str, kind: Kind) -> &'m Qwen2Audio {
+    if held.as_ref().is_none_or(|(of, _)| *of != kind) {
+        // Two of them may be more than the device holds.
+        *held = None;
+        let model = Qwen2Audio::load(Path::new(folder), Device::cuda_if_available(), kind).expect("a checkpoint");
+        *held = Some((kind, model));
+    }
+    &held.as_ref().expect("it was just loaded").1
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let (Some(folder), Some(Ok(threads))) = (arguments.next(), arguments.next().map(|threads| threads.parse())) else {
@@ -104,15 +130,16 @@ fn main() {
         return;
     };
     tch::set_num_threads(threads);
-    let load = |kind| Qwen2Audio::load(Path::new(&folder), Device::Cpu, kind).expect("a checkpoint");
+    let mut held = None;
     for cell in arguments {
         match cell.split('/').collect::<Vec<_>>()[..] {
-            ["grammar"] => grammar(&load(Kind::BFloat16)),
-            ["memory"] => memory(&load(Kind::BFloat16)),
+            ["grammar"] => grammar(load(&mut held, &folder, Kind::BFloat16)),
+            ["memory"] => memory(load(&mut held, &folder, Kind::BFloat16)),
             [name @ ("f32" | "bf16"), batch, lengths] => {
-                let model = load(if name == "f32" { Kind::Float } else { Kind::BFloat16 });
+                let kind = if name == "f32" { Kind::Float } else { Kind::BFloat16 };
+                let model = load(&mut held, &folder, kind);
                 let seconds: Vec<usize> = lengths.split(',').map(|length| length.parse().expect("seconds")).collect();
-                let (rate, cpu) = throughput(&model, batch.parse().expect("a number of clips"), &seconds);
+                let (rate, cpu) = throughput(model, batch.parse().expect("a number of clips"), &seconds);
                 println!("tidemark\t{name}\t{batch}\t{lengths}\t{rate:.3}\t{cpu:.3}");
             }
             _ => println!("{cell} is no cell: bf16/16/5,10,30,10 is one"),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use models::local::{Clock, Device, Dtype, LocalModel, LocalOptions};
+use models::local::{Clock, Device, Dtype, LocalModel, LocalOptions, has_cuda};
 use models::schema::MetadataSchema;
 use models::{Annotator, Late, Request};
 use records::{Lane, UploadId, UtcMicros};
@@ -137,7 +137,7 @@ fn main() {
     let options = LocalOptions {
         checkpoint: checkpoint.into(),
         name: None,
-        device: Device::Cpu,
+        device: if has_cuda() { Device::Cuda } else { Device::Cpu },
         dtype: Dtype::Bf16,
         schema: Arc::new(MetadataSchema::load("music-basic").expect("built in")),
         max_batch: at_least_one(rows),

@@ -18,6 +18,6 @@ fn main() {
         .flag("-fassociative-math")
         .flag("-fno-signed-zeros")
         .flag("-fno-trapping-math")
-        .files(["packed_linear", "attention", "rms_norm"].map(|file| format!("native/{file}.cpp")))
+        .files(["packed_linear", "attention", "rms_norm", "memory"].map(|file| format!("native/{file}.cpp")))
         .compile("tidemark_native");
 }

@@ -26,7 +26,7 @@ use crate::audio::{self, LogMel};
 use crate::calibration::Calibration;
 use crate::engine::{Engine, generate};
 use crate::grammar::{AnswerGrammar, GrammarChooser};
-use crate::qwen2_audio::{Qwen2Audio, Row};
+use crate::qwen2_audio::{Qwen2Audio, Row, cuda_memory};
 use crate::schema::MetadataSchema;
 use crate::{Annotator, Greedy, ModelError, Request};
 use answer::Describer;
@@ -77,7 +77,8 @@ pub struct LocalOptions {
     pub schema: Arc<MetadataSchema>,
     /// Rows of each lane that are answered together; a row is a segment.
     pub max_batch: NonZeroUsize,
-    /// The most memory for keys and values; `None`: what the longest rows need, but at most half of what is free.
+    /// The most memory for keys and values; `None`: what the longest rows need, but at most half of what is free on a
+    /// processor, and nine tenths on a GPU.
     pub kv_bytes: Option<NonZeroUsize>,
     /// Segments of an upload that are heard, spread evenly over it.
     pub max_segments: NonZeroUsize,
@@ -302,7 +303,7 @@ fn kv_bytes(
     let fit = model.config().text_config.max_position_embeddings;
     let row = (longest + QUESTION).min(fit);
     let needed = |rows| Engine::<GrammarChooser>::bytes(model, std::iter::repeat_n(row, rows));
-    let most = given.map(NonZeroUsize::get).or_else(half_of_free_memory).unwrap_or(usize::MAX);
+    let most = given.map(NonZeroUsize::get).or_else(|| free_memory(model)).unwrap_or(usize::MAX);
     let (wanted, least) = (needed(rows + 1)?, needed(1)?);
     if most < least {
         let reason = format!("keys and values of one row take {least} bytes, and they may have {most}");
@@ -311,8 +312,12 @@ fn kv_bytes(
     Ok(wanted.min(most))
 }
 
-/// Half of the memory that the system says is free, in bytes; `None` where it says nothing.
-fn half_of_free_memory() -> Option<usize> {
+/// What of the device's free memory keys and values may have, in bytes; `None` where the system does not say what is free.
+/// A processor has other work beside; on a GPU the rest is what a pass needs.
+fn free_memory(model: &Qwen2Audio) -> Option<usize> {
+    if !model.is_on_cpu() {
+        return cuda_memory().ok().map(|(free, _)| free / 10 * 9);
+    }
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kilobytes| kilobytes * 1024 / 2)

@@ -101,19 +101,20 @@ fn a_tensor_under_both_of_its_names_is_refused() {
 
 #[test]
 fn the_newer_names_are_the_same_model() {
-    let renamed = edited(|tensors| {
-        for (name, tensor) in std::mem::take(tensors) {
-            let newer = match name.strip_prefix("language_model.") {
-                Some("lm_head.weight") => "lm_head.weight".to_owned(),
-                Some(rest) => format!("model.language_model.{}", rest.trim_start_matches("model.")),
-                None => format!("model.{name}"),
-            };
-            tensors.insert(newer, tensor);
-        }
-    });
-    let parameters = |dir: &Path| Description::read(dir).expect("described").language_model_parameters;
-    assert_eq!(parameters(renamed.path()), parameters(&fixture("tiny-a")));
-    Qwen2Audio::load(renamed.path(), Device::Cpu, Kind::Float).expect("loads");
+    let newer = |name: &str| match name.strip_prefix("language_model.") {
+        Some("lm_head.weight") => "lm_head.weight".to_owned(),
+        Some(rest) => format!("model.language_model.{}", rest.trim_start_matches("model.")),
+        None => format!("model.{name}"),
+    };
+    let doubled = |name: &str| name.replace("language_model.model.", "language_model.model.model.");
+    for rename in [&newer as &dyn Fn(&str) -> String, &doubled] {
+        let renamed = edited(|tensors| {
+            *tensors = std::mem::take(tensors).into_iter().map(|(name, it)| (rename(&name), it)).collect();
+        });
+        let parameters = |dir: &Path| Description::read(dir).expect("described").language_model_parameters;
+        assert_eq!(parameters(renamed.path()), parameters(&fixture("tiny-a")));
+        Qwen2Audio::load(renamed.path(), Device::Cpu, Kind::Float).expect("loads");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn model(name: &str) -> Qwen2Audio {
-    Qwen2Audio::load(&fixture(name), Device::Cpu, Kind::Float).expect("loads")
+    Qwen2Audio::load(&fixture(name), Device::cuda_if_available(), Kind::Float).expect("loads")
 }
 
 /// A clip as the reference hears it.
@@ -151,7 +151,7 @@ fn end_of_text_ends_an_answer_and_is_no_part_of_it() {
 #[test]
 fn bfloat16_gives_nearly_the_same_probability() {
     let rows = [row(vec![chord()], "Describe this audio as JSON."), row(vec![chirp()], "Key?")];
-    let half = Qwen2Audio::load(&fixture("tiny-a"), Device::Cpu, Kind::BFloat16).expect("loads");
+    let half = Qwen2Audio::load(&fixture("tiny-a"), Device::cuda_if_available(), Kind::BFloat16).expect("loads");
     let full = model("tiny-a");
     let answers = generate(&half, rows.to_vec(), vec![greedy(1), greedy(1)]);
     for (answer, row) in answers.iter().zip(&rows) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use models::local::{Clock, Device, Dtype, LocalModel, LocalOptions};
+use models::local::{Clock, Device, Dtype, LocalModel, LocalOptions, has_cuda};
 use models::schema::MetadataSchema;
 use models::{Annotator, Late, Request};
 use records::{Annotation, ErrorType, Fault, FaultClass, Lane, UploadId, UtcMicros};
@@ -22,7 +22,7 @@ fn options(checkpoint: PathBuf) -> LocalOptions {
     LocalOptions {
         checkpoint,
         name: None,
-        device: Device::Cpu,
+        device: if has_cuda() { Device::Cuda } else { Device::Cpu },
         dtype: Dtype::F32,
         schema: Arc::new(MetadataSchema::load("music-basic").expect("built in")),
         max_batch: count(4),

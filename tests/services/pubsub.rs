@@ -1,6 +1,7 @@
 //! Serving processes on Pub/Sub, through the command, against Google's emulator.
 
 mod delivery;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -185,7 +186,7 @@ impl Worker {
     fn end(mut self) -> String {
         self.signal("-TERM");
         let status = self.child.wait().expect("ended");
-        assert!(status.success(), "{}", self.said());
+        assert!(status.success(), "{status}: {}", self.said());
         self.said()
     }
 }

@@ -85,6 +85,8 @@ impl<C: TokenChooser + 'static> Engine<'_, C> {
                     return Ok(Some(model.project(&model.audio_tower().finish(&batch.encoding)?)?));
                 }
                 if batch.lane == Lane::Low {
+                    // What a step took is known once the device is through with it.
+                    model.wait();
                     return Ok(None);
                 }
             }

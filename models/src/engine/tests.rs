@@ -4,18 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tch::{Device, Kind, TchError};
+use tch::{Kind, TchError};
 
 use super::*;
 use crate::Greedy;
 use crate::grammar::AnswerGrammar;
-use crate::qwen2_audio::{Mel, fixture};
+use crate::qwen2_audio::{Mel, fixture, test_device};
 use crate::schema::MetadataSchema;
 
 type Chooser = Box<dyn TokenChooser>;
 
 fn model() -> Qwen2Audio {
-    Qwen2Audio::load(&fixture("tiny-a"), Device::Cpu, Kind::Float).expect("loads")
+    Qwen2Audio::load(&fixture("tiny-a"), test_device(), Kind::Float).expect("loads")
 }
 
 /// Seeded numbers below a bound.

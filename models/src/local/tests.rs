@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::Late;
-use crate::qwen2_audio::fixture;
+use crate::qwen2_audio::{fixture, test_device};
 
 /// A request whose question is its name.
 fn request(name: &str, deadline: u64) -> Request {
@@ -259,7 +259,7 @@ fn what_may_wait_is_left_at_the_desk_what_is_given_up_is_left_out_and_a_closed_d
 /// A describer of a fixture whose clock moves by 7 ms at each look.
 fn describer(checkpoint: &str) -> Describer {
     let schema = Arc::new(MetadataSchema::load("music-basic").expect("built in"));
-    let model = Qwen2Audio::load(&fixture(checkpoint), tch::Device::Cpu, Kind::Float).expect("loads");
+    let model = Qwen2Audio::load(&fixture(checkpoint), test_device(), Kind::Float).expect("loads");
     let vocab_size = model.config().text_config.vocab_size;
     let eos = model.eos_token_ids();
     let grammar = AnswerGrammar::new(&schema, model.tokenizer(), vocab_size, &eos).expect("a grammar");

@@ -115,6 +115,8 @@ impl LanguageModel {
         let Shape { heads, key_heads, .. } = self.shape;
         let reading = Reading::new(spans, heads / key_heads, (self.kind, self.device))?;
         let rotary = self.rotary(&reading.positions)?;
+        // Before the layers: a copy to a GPU waits for all that was asked of it.
+        let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
         let mut x = embeddings;
         for (n, layer) in self.layers.iter().enumerate() {
             x = layer.out.forward_onto(&self.shape.attend(n, layer, &x, (&rotary, &reading), cache)?, &x)?;
@@ -122,7 +124,6 @@ impl LanguageModel {
             let inner = layer.up.forward_times(&normed, &layer.gate.forward_silu(&normed)?)?;
             x = layer.down.forward_onto(&inner, &x)?;
         }
-        let asked = Tensor::f_from_slice(asked)?.f_to_device(self.device)?;
         let last = self.norm.forward(&x.f_index_select(0, &asked)?)?;
         self.head.forward(&last)?.f_to_kind(Kind::Float)
     }

@@ -31,6 +31,7 @@ pub(crate) use kv_cache::{KvCache, Span};
 pub(crate) use layers::TensorSource;
 pub(crate) use linear::Linear;
 pub use mel::Mel;
+pub use native::cuda_memory;
 pub(crate) use prompt::Prompt;
 pub use row::{Generated, Row};
 pub(crate) use tensors::{Expected, expected};
@@ -201,6 +202,13 @@ impl Qwen2Audio {
         self.language_model.device() == Device::Cpu
     }
 
+    /// Waits until the device has done what it was asked to.
+    pub(crate) fn wait(&self) {
+        if let Device::Cuda(index) = self.language_model.device() {
+            tch::Cuda::synchronize(index as i64);
+        }
+    }
+
     /// Fails where the device does no longer compute.
     pub(crate) fn probe(&self) -> Result<(), TchError> {
         let device = self.language_model.device();
@@ -254,6 +262,12 @@ impl Qwen2Audio {
 /// [`ModelError::Read`] or [`ModelError::Invalid`], for a file of weights.
 pub fn fingerprint(dir: &Path) -> Result<String, ModelError> {
     Weights::open(dir)?.fingerprint()
+}
+
+/// Where tests compute: on a GPU where there is one.
+#[cfg(test)]
+pub(crate) fn test_device() -> Device {
+    Device::cuda_if_available()
 }
 
 /// A checkpoint of the test data.

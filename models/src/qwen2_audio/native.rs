@@ -1,4 +1,4 @@
-//! What `models/native` holds: work in bfloat16 on the processor that libtorch does slowly or tch has no binding for.
+//! What `models/native` holds: work in bfloat16 on the processor that libtorch does slowly, and what tch has no binding for.
 //!
 //! Linear layers are oneDNN's, by the operators that torch.compile uses: their weights are laid out once, as the processor's
 //! matrix unit wants them, and not at every call, which costs more than the product where few tokens are read.
@@ -35,6 +35,7 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
     fn tidemark_rms_norm(x: *const c_void, weight: *const c_void, eps: f64, error: *mut *mut c_char) -> *mut c_void;
+    fn tidemark_cuda_memory(free: *mut i64, total: *mut i64, error: *mut *mut c_char);
 }
 
 /// Whether such tensors are worked on here.
@@ -114,6 +115,17 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, 
     owned(|error| unsafe { tidemark_rms_norm(pointer(Some(x)), pointer(Some(weight)), eps, error) })
 }
 
+/// Bytes of the first CUDA device's memory that nobody has taken, and all of them. What libtorch keeps for reuse counts as taken.
+///
+/// # Errors
+/// [`TchError::Torch`] where there is none.
+pub fn cuda_memory() -> Result<(usize, usize), TchError> {
+    let (mut free, mut total, mut error) = (0, 0, null_mut());
+    // SAFETY: what is written to outlives the call.
+    unsafe { tidemark_cuda_memory(&raw mut free, &raw mut total, &raw mut error) };
+    if error.is_null() { Ok((free.try_into().unwrap_or(0), total.try_into().unwrap_or(0))) } else { Err(said(error)) }
+}
+
 fn pointer(tensor: Option<&Tensor>) -> *const c_void {
     tensor.map_or(null(), |tensor| tensor.as_ptr().cast())
 }
@@ -126,11 +138,16 @@ fn owned(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Result<Tensor, T
         // SAFETY: without an error the call gives a tensor that nobody else owns.
         return Ok(unsafe { Tensor::from_ptr(tensor.cast()) });
     }
+    Err(said(error))
+}
+
+/// The error that a call wrote.
+fn said(error: *mut c_char) -> TchError {
     // SAFETY: an error is a text that ends in 0, and is the caller's to free.
     let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
     // SAFETY: as above; it was made by `strdup`.
     unsafe { libc::free(error.cast()) };
-    Err(TchError::Torch(message))
+    TchError::Torch(message)
 }
 
 #[cfg(test)]
@@ -159,6 +176,14 @@ mod tests {
                 let error = (found.get(n).to_kind(Kind::Float) - expected).abs().max().double_value(&[]);
                 prop_assert!(error < 0.02, "row {}: {}", n, error);
             }
+        }
+    }
+
+    #[test]
+    fn a_device_says_what_memory_is_free_and_where_there_is_none_that_is_an_error() {
+        match cuda_memory() {
+            Ok((free, total)) => assert!(tch::Cuda::is_available() && 0 < free && free <= total, "{free} of {total}"),
+            Err(error) => assert!(!tch::Cuda::is_available(), "{error}"),
         }
     }
 

@@ -194,11 +194,11 @@ impl TensorSource for Weights {
     }
 }
 
-/// The name of Hugging Face's published files for either naming scheme: newer tools write `model.` in front, the language
-/// model without a second `model.`, and `lm_head` at the top.
+/// The name of Hugging Face's published files for any naming scheme: newer tools write `model.` in front, the language
+/// model without a second `model.`, and `lm_head` at the top; transformers 5.17 writes that second `model.` twice.
 fn canonical(name: &str) -> String {
     let name = name.strip_prefix("model.").unwrap_or(name);
-    match name.strip_prefix("language_model.") {
+    match name.strip_prefix("language_model.").map(|rest| rest.strip_prefix("model.model.").unwrap_or(rest)) {
         Some(rest) if !rest.starts_with("model.") && !rest.starts_with("lm_head.") => {
             format!("language_model.model.{rest}")
         }

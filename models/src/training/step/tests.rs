@@ -1,7 +1,7 @@
 //! Gradients through the serving network, checked against finite differences; and a network that learns by heart.
 
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::super::augment::Example;
 use super::super::optimizer::{Optimizer, Schedule};
@@ -9,7 +9,7 @@ use super::super::score::{Note, Score};
 use super::super::targets;
 use super::*;
 use crate::audio::{self, LogMel};
-use crate::qwen2_audio::{ChatTokenizer, Config, Weights, fixture};
+use crate::qwen2_audio::{ChatTokenizer, Config, Weights, fixture, test_device};
 use crate::schema::MetadataSchema;
 
 const QUESTION: &str = "Describe this audio as JSON.";
@@ -47,10 +47,10 @@ fn school() -> School {
     let dir = fixture("tiny-a");
     let (config, tokenizer) = (Config::load(&dir).expect("loads"), ChatTokenizer::load(&dir).expect("loads"));
     let weights = Weights::open(&dir).expect("opens");
-    let mut variables = Variables::of_checkpoint(&weights, &config, Device::Cpu).expect("variables");
+    let mut variables = Variables::of_checkpoint(&weights, &config, test_device()).expect("variables");
     let heads = Heads::new(&MetadataSchema::load("music-basic").expect("built in"));
     heads.add_to(&mut variables, config.audio_config.d_model, &mut fastrand::Rng::with_seed(1)).expect("heads");
-    let model = Qwen2Audio::assemble(config, tokenizer, &variables, (Device::Cpu, Kind::Float)).expect("assembled");
+    let model = Qwen2Audio::assemble(config, tokenizer, &variables, (test_device(), Kind::Float)).expect("assembled");
     School { model, variables, heads }
 }
 
