@@ -73,7 +73,7 @@ async fn three_workers_of_which_one_is_killed_end_each_upload_once() {
     for other in &others {
         other.says(1, " serving ").await;
     }
-    platform.publish("late", 30).await.into_iter().for_each(|id| drop(uploads.insert(id)));
+    uploads.extend(platform.publish("late", 30).await);
     killed.kill();
     until("the others do the rest", async || platform.outcomes().await.len() == 120).await;
     for worker in others {
