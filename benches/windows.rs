@@ -1,7 +1,7 @@
 //! Outcomes from files to rows of windows: how many a second, from Parquet and from lines, on one worker and on two.
 //!
-//! `cargo bench --workspace --bench windows -- 4` makes 4 million outcomes from a fixed seed in a folder for temporary files (about
-//! 0.2 GB of Parquet and 2.9 GB of lines), and reads each kind three times; the best one counts.
+//! `cargo bench --workspace --bench windows -- 4 FOLDER` makes 4 million outcomes from a fixed seed in a folder (about 0.2 GB of Parquet
+//! and 2.9 GB of lines), and reads each kind three times; the best one counts. `benches/windows.sh` puts others beside it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -92,11 +92,12 @@ fn make(folder: &Path, count: usize) -> [PathBuf; 2] {
 
 #[expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
 fn main() {
-    let millions: f64 = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(2.0);
-    let count = (millions * 1e6) as usize;
-    let folder = tempfile::tempdir().expect("a folder");
-    let [parquet, lines] = make(folder.path(), count);
-    println!("{:<10} {:>8} {:>16} {:>8}", "from", "workers", "outcomes/s", "rows");
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let (Some(Ok(millions)), Some(folder)) = (arguments.next().map(|it| it.parse::<f64>()), arguments.next()) else {
+        println!("usage: cargo bench --workspace --bench windows -- MILLIONS FOLDER");
+        return;
+    };
+    let [parquet, lines] = make(Path::new(&folder), (millions * 1e6) as usize);
     let mut first = None;
     for (name, path) in [("Parquet", parquet), ("lines", lines)] {
         for workers in [1, 2] {
@@ -109,7 +110,7 @@ fn main() {
                 let same = first.get_or_insert_with(|| replayed.rows.clone());
                 assert_eq!(*same, replayed.rows, "all ways give the same rows");
             }
-            println!("{name:<10} {workers:>8} {:>16.0} {:>8}", 1.0 / best, first.as_ref().map_or(0, Vec::len));
+            println!("Tidemark\t{name}\t{workers}\t{:.0}\t{}", 1.0 / best, first.as_ref().map_or(0, Vec::len));
         }
     }
 }
