@@ -84,6 +84,9 @@ fn measure(row: &MeasureRow) -> Vec<String> {
     };
     let interval = match &row.difference {
         Ok(Interval { low, high, .. }) => format!("{} to {}", signed(*low), signed(*high)),
+        Err(TooEarly::NoVariance) if row.means.is_none_or(|[before, after]| before == after) => {
+            "none: no upload differs".to_owned()
+        }
         Err(TooEarly::NoVariance) => "none: all differ by the same".to_owned(),
         Err(TooEarly::Few(uploads)) => {
             format!("none: as much as {uploads:.1} uploads differ, and it takes {FEWEST:.0}")

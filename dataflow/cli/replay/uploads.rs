@@ -10,6 +10,7 @@ use records::{Lane, Tier, UtcMicros};
 use sha2::{Digest, Sha256};
 use tidemark::clock::now;
 use tidemark::config::Config;
+use tidemark::drain::Drained;
 use tidemark::replay::{Definition, Past, Run, Wanted, choose, feed, left, write_pairs};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -123,13 +124,17 @@ impl Uploads {
         }
         let open = filled(&run, &store).await?;
         eprintln!("run {}: {open} of {} uploads to replay", run.name(), run.uploads()?.unwrap_or_default());
-        work(&run, &store, &config, &models, self.rate).await?;
+        let drained = work(&run, &store, &config, &models, self.rate).await?;
         match left(&store, now()).await? {
             0 => conclude(&run, &definition, &store, common.json).await?,
             open => {
                 ParquetExport::new(store.clone(), run.folder()).export(now()).await?;
                 eprintln!("stopped with {open} left: go on with `tidemark replay uploads --run {}`", run.name());
             }
+        }
+        // A worker that goes on for nobody still holds the store.
+        if drained == Drained::Finished {
+            store.close().await;
         }
         Ok(Exit::Success)
     }

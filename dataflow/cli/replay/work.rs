@@ -13,10 +13,11 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use models::Annotator;
 use tidemark::clock::now;
 use tidemark::config::Config;
-use tidemark::drain::{self, Signals};
+use tidemark::drain::{self, Drained, Signals};
 use tidemark::replay::{Run, left};
 use tidemark::worker::Worker;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::cli::start::Models;
 use crate::cli::{serve, start};
@@ -24,14 +25,14 @@ use crate::cli::{serve, start};
 /// How often it is told how far a replay is where no terminal shows it.
 const TOLD: Duration = Duration::from_secs(10);
 
-/// Works the run's queue until it is empty or somebody says stop.
+/// Works the run's queue until it is empty or somebody says stop; how what was in work ended.
 pub(super) async fn work(
     run: &Run,
     store: &Store,
     config: &Config,
     models: &Models,
     rate: Option<Rate>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Drained> {
     let spool: Arc<dyn Source> = Arc::new(Spool::new(store.clone(), config.spool.lease_ms, now));
     let source = match rate {
         Some(rate) => Arc::new(Paced::new(spool, rate, now)),
@@ -54,8 +55,7 @@ pub(super) async fn work(
         }
     }
     progress.finish_and_clear();
-    drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
-    Ok(())
+    Ok(drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?)
 }
 
 /// How far the work is: on a terminal a bar, else a line now and then, until what tells it is dropped.
@@ -70,7 +70,7 @@ fn progress(uploads: u64, open: u64) -> (ProgressBar, JoinSet<()>) {
     let bar = begun_at(ProgressBar::with_draw_target(Some(uploads), ProgressDrawTarget::hidden()), done);
     let told = bar.clone();
     telling.spawn(async move {
-        let mut ticks = tokio::time::interval(TOLD);
+        let mut ticks = tokio::time::interval_at(Instant::now() + TOLD, TOLD);
         loop {
             ticks.tick().await;
             let (replayed, a_second, left) = (told.position(), told.per_sec(), HumanDuration(told.eta()));
