@@ -122,28 +122,33 @@ fn dies(at: usize) -> impl FnMut() -> Result<(), ReplayError> {
     }
 }
 
-/// Works a queue to its end as a worker does; one message in three is lost before its acknowledgement.
+/// Works a queue to its end as a worker does, a group at a time; one group in three is lost before its acknowledgement.
 async fn work(store: &Store) {
-    let mut turn = 0;
-    loop {
-        let leased = store.lease(Lane::Low, 700, START.plus_ms(1_000), START).await.expect("leased");
+    for turn in 0.. {
+        let leased = store.lease(Lane::Low, 300, START.plus_ms(1_000), START).await.expect("leased");
         if leased.is_empty() {
             return;
         }
-        for (number, delivery) in leased.into_iter().enumerate() {
-            let upload = Upload::from_event(&delivery.payload).expect("an event");
-            let known = store.admit(&[(upload.upload_id.clone(), Lane::Low, START)]).await.expect("admitted");
-            if let Admitted::Open { version, arrived_at } = known[0] {
-                let outcome = Outcome { upload_id: upload.upload_id, ..completed(7, version, arrived_at) };
-                store.commit(&[(outcome, Vec::new(), delivery.payload)]).await.expect("committed");
+        // Of what was delivered twice, the second waits for the first one's end.
+        let events: BTreeMap<_, _> = leased
+            .iter()
+            .map(|it| (Upload::from_event(&it.payload).expect("an event").upload_id, Arc::clone(&it.payload)))
+            .collect();
+        let asked: Vec<_> = events.keys().map(|id| (id.clone(), Lane::Low, START)).collect();
+        let known = store.admit(&asked).await.expect("admitted");
+        let ending = |((id, payload), known)| match known {
+            Admitted::Open { version, arrived_at } => {
+                let outcome = Outcome { upload_id: id, ..completed(7, version, arrived_at) };
+                Some((outcome, Vec::new(), payload))
             }
-            turn += 1;
-            // It ends, or its worker died and somebody else has it next.
-            let lease = [delivery.lease];
-            let is_lost = turn < 2_000 && number % 3 == 0;
-            let end = if is_lost { store.release(&lease).await } else { store.acknowledge(&lease).await };
-            end.expect("ended");
-        }
+            Admitted::Finished => None,
+        };
+        let group: Vec<_> = events.into_iter().zip(known).filter_map(ending).collect();
+        store.commit(&group).await.expect("committed");
+        let leases: Vec<_> = leased.iter().map(|it| it.lease).collect();
+        let is_lost = turn % 3 == 0 && turn < 9;
+        let end = if is_lost { store.release(&leases).await } else { store.acknowledge(&leases).await };
+        end.expect("ended");
     }
 }
 
