@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::ReplayError;
 use crate::config::{ArmConfig, Config};
 
+/// The file that says what a run does.
+const DEFINITION: &str = "run.json";
+
 /// The arm of all uploads of a run.
 const ARM: &str = "replay";
 
@@ -105,10 +108,11 @@ impl Run {
         Ok(Self { name: name.to_owned(), folder: data.join("replays").join(name) })
     }
 
-    /// The runs of a data folder, by name.
+    /// The runs of a data folder that were begun, by name.
     pub fn names(data: &Path) -> Vec<String> {
         let entries = fs::read_dir(data.join("replays")).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let begun = entries.filter(|entry| entry.path().join(DEFINITION).exists());
+        let mut names: Vec<String> = begun.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
     }
@@ -159,7 +163,7 @@ impl Run {
     /// # Errors
     /// [`ReplayError`].
     pub fn definition(&self) -> Result<Option<Definition>, ReplayError> {
-        let path = self.folder.join("run.json");
+        let path = self.folder.join(DEFINITION);
         match fs::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(&path)(error)),
@@ -174,7 +178,7 @@ impl Run {
     /// # Errors
     /// [`ReplayError`].
     pub fn begin(&self, definition: &Definition) -> Result<(), ReplayError> {
-        let (path, unfinished) = (self.folder.join("run.json"), self.folder.join(".run.json.unfinished"));
+        let (path, unfinished) = (self.folder.join(DEFINITION), self.folder.join(".run.json.unfinished"));
         let text = serde_json::to_vec_pretty(definition).expect("a definition is JSON");
         let write = || {
             let mut file = File::create(&unfinished)?;

@@ -125,3 +125,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_changes_without_end_the_first_kinds_are_counted_and_every_upload_is() {
+    let mut difference = Difference::new(20_000);
+    for number in 0..20_000 {
+        // Every other upload changes as the first one did, all others in a way of their own.
+        let kind = if number % 2 == 0 { 0 } else { number };
+        let of = |tempo: u64| {
+            let metadata = json!({ "tempo_bpm": tempo }).as_object().cloned().expect("an object");
+            Outcome { metadata, ..completed(number, 1, START) }
+        };
+        difference.add(&Pair { original: of(kind), replay: Some(of(kind + 1)) });
+    }
+    let row = difference.fields().next().expect("a field");
+    assert_eq!((row.uploads, row.equal, row.changes.len()), (20_000, 0, 3));
+    assert_eq!((&row.changes[0].from, row.changes[0].uploads), (&json!(0), 10_000));
+}

@@ -55,10 +55,7 @@ pub(super) async fn print(run: &Run, definition: &Definition, store: &Store, jso
         object["definition"] = serde_json::to_value(definition)?;
         return Ok(show::json_lines(&[object])?);
     }
-    let checkpoint = definition.checkpoint.as_ref().map_or("nano".into(), |path| path.to_string_lossy());
-    let paid = if definition.wanted.fallback { "the paid model asked in doubt" } else { "the paid model not asked" };
-    let (name, threshold, prompt) = (run.name(), definition.threshold, &definition.prompt);
-    show::line(&format!("{name}: {checkpoint}, threshold {threshold:.2}, {paid}, prompt {prompt:?}"))?;
+    show::line(&describe(run, definition))?;
     let count = |state| difference.uploads(state);
     show::line(&format!(
         "{} uploads compared; {} not replayed yet, {} whose audio is gone, {} whose event could not be read",
@@ -71,6 +68,14 @@ pub(super) async fn print(run: &Run, definition: &Definition, store: &Store, jso
     show::table(&header, difference.measures().map(|row| measure(&row)))?;
     show::table(&["field", "uploads", "equal", "most frequent changes"], difference.fields().map(|row| field(&row)))?;
     Ok(())
+}
+
+/// What the run does, in words.
+pub(super) fn describe(run: &Run, definition: &Definition) -> String {
+    let checkpoint = definition.checkpoint.as_ref().map_or("nano".into(), |path| path.to_string_lossy());
+    let paid = if definition.wanted.fallback { "the paid model asked in doubt" } else { "the paid model not asked" };
+    let (name, threshold, prompt) = (run.name(), definition.threshold, &definition.prompt);
+    format!("run {name}: {checkpoint}, threshold {threshold:.2}, {paid}, prompt {prompt:?}")
 }
 
 fn measure(row: &MeasureRow) -> Vec<String> {

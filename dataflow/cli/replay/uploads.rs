@@ -123,7 +123,8 @@ impl Uploads {
             past.close().await;
         }
         let open = filled(&run, &store).await?;
-        eprintln!("run {}: {open} of {} uploads to replay", run.name(), run.uploads()?.unwrap_or_default());
+        eprintln!("{}", show::describe(&run, &definition));
+        eprintln!("{open} of {} uploads to replay", run.uploads()?.unwrap_or_default());
         let drained = work(&run, &store, &config, &models, self.rate).await?;
         match left(&store, now()).await? {
             0 => conclude(&run, &definition, &store, common.json).await?,
