@@ -1,7 +1,7 @@
 //! Tidemark: audio uploads in, trustworthy metadata out.
 //!
 //! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how. [`report`] is the graph of the report,
-//! [`experiments`] compares arms.
+//! [`experiments`] compares arms, [`replay`] goes through uploads of the past again.
 
 mod audio;
 pub mod bigquery;
@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod process;
 pub mod publish;
 mod pull;
+pub mod replay;
 pub mod report;
 pub mod take_over;
 pub mod worker;

@@ -3,7 +3,7 @@
 //! - [`store`]: admissions, outcomes, dead letters and the spool, in an SQLite file or a Postgres database. The only commit
 //!   point.
 //! - [`source`]: what every source of uploads can do; [`spool`] is the store's queue, [`listed`] a list in memory,
-//!   [`with_spool`] a broker and the queue as one.
+//!   [`with_spool`] a broker and the queue as one, [`paced`] another one at a rate.
 //! - [`kafka`]: Kafka as a source and as a sink.
 //! - [`sink`]: what every sink of messages can do.
 //! - [`pubsub`]: Google Cloud Pub/Sub, as both.
@@ -20,6 +20,7 @@ pub mod history;
 pub mod kafka;
 pub mod listed;
 pub mod objects;
+pub mod paced;
 pub mod parquet;
 pub mod pubsub;
 pub mod sink;

@@ -6,6 +6,7 @@
 //! its range: so an export that was cut off writes the same files again.
 
 mod place;
+mod whole_file;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use tokio::task::spawn_blocking;
 use crate::objects::Objects;
 use crate::store::{Batch, Log, Store, StoreError};
 use place::{Bucket, Place};
+
+pub use whole_file::WholeFile;
 
 /// Rows of a batch: what one file holds at most.
 const ROWS_PER_BATCH: u32 = 50_000;

@@ -1,5 +1,9 @@
 //! `tidemark replay`: the past once more.
 
+mod show;
+mod uploads;
+mod work;
+
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,10 +15,14 @@ use jiff::SignedDuration;
 use tidemark::report::replay::Replay as Outcomes;
 use uuid::Uuid;
 
-use super::{Common, Exit, show, windows};
+use super::{Common, Exit, windows};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Replay {
+    /// Describe uploads again, with another model, prompt or threshold, and compare
+    Uploads(uploads::Uploads),
+    /// Show what a replay of uploads came to so far
+    Show(show::Show),
     /// Add outcomes up again, from their files
     #[command(after_help = "\
 The rows are those that `tidemark windows` shows, and the same whatever the order of the files and the number of workers. They
@@ -49,9 +57,14 @@ fn seconds(text: &str) -> Result<u32, String> {
 
 impl Replay {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<Exit> {
-        let Self::Outcomes { paths, out, window, workers } = self;
         let json = common.json;
-        tokio::task::spawn_blocking(move || outcomes(&paths, &out, window, workers.get(), json)).await?
+        match self {
+            Self::Uploads(uploads) => uploads.run(common).await,
+            Self::Show(show) => show.run(common).await,
+            Self::Outcomes { paths, out, window, workers } => {
+                tokio::task::spawn_blocking(move || outcomes(&paths, &out, window, workers.get(), json)).await?
+            }
+        }
     }
 }
 
@@ -80,7 +93,7 @@ fn outcomes(
         count as f64 / seconds,
         folder.display()
     );
-    show::line(&sentence)?;
+    super::show::line(&sentence)?;
     Ok(Exit::Success)
 }
 

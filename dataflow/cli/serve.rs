@@ -129,7 +129,7 @@ impl Serve {
 }
 
 /// Ends once the model works no longer.
-async fn death(model: &LocalModel) {
+pub(super) async fn death(model: &LocalModel) {
     let mut looks = tokio::time::interval(Duration::from_millis(100));
     while model.is_healthy() {
         looks.tick().await;

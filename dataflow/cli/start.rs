@@ -33,7 +33,7 @@ pub(super) struct Models {
     pub(super) primary: Arc<LocalModel>,
     pub(super) fallback: Option<Arc<OpenAi>>,
     /// What tells their answers from other models'.
-    identity: Vec<u8>,
+    pub(super) identity: Vec<u8>,
 }
 
 /// Where the store is.
@@ -59,8 +59,18 @@ pub(super) async fn existing_store(common: &Common) -> anyhow::Result<Store> {
     Ok(Store::open(url).await?)
 }
 
+/// The key of the paid model, where there is one.
+pub(super) fn openai_key() -> Option<SecretString> {
+    std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from)
+}
+
 /// Loads the checkpoint, and takes the paid model where there is a key for it.
 pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
+    models_with(config, openai_key()).await
+}
+
+/// Loads the checkpoint, and takes the paid model where `key` is one.
+pub(super) async fn models_with(config: &Config, key: Option<SecretString>) -> anyhow::Result<Models> {
     let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
     let options = config.local_model(Arc::clone(&schema))?;
     let dir = &options.checkpoint;
@@ -74,12 +84,9 @@ pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
             "this checkpoint is too small to know anything: its answers are noise"
         );
     }
-    let fallback = match std::env::var("OPENAI_API_KEY") {
-        Ok(key) if !key.is_empty() => {
-            let key = SecretString::from(key);
-            Some(Arc::new(OpenAi::new(config.fallback.clone(), &key, schema, Time::real(now))?))
-        }
-        _ => None,
+    let fallback = match key {
+        Some(key) => Some(Arc::new(OpenAi::new(config.fallback.clone(), &key, schema, Time::real(now))?)),
+        None => None,
     };
     let identity = identity(config, &options, fallback.as_deref())?;
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;

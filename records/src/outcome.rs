@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Confidence, ErrorType, Lane, Metadata, MicroUsd, Tier, UploadId, UtcMicros};
+use crate::{Confidence, ErrorType, Lane, Metadata, MicroUsd, Mode, Tier, Upload, UploadId, UtcMicros};
 
 /// How an upload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,4 +86,20 @@ pub struct Outcome {
     /// Whether models may learn from the upload.
     #[serde(default)]
     pub training_consent: bool,
+}
+
+impl Outcome {
+    /// The upload that ended so, as far as its outcome tells; `None` where its event could not be read. Nobody waits for it any
+    /// more.
+    pub fn upload(&self) -> Option<Upload> {
+        Some(Upload {
+            upload_id: self.upload_id.clone(),
+            customer_id: self.customer_id.clone()?,
+            tier: self.tier?,
+            mode: Mode::Bulk,
+            audio_uri: self.source.clone()?,
+            uploaded_at: None,
+            training_consent: self.training_consent,
+        })
+    }
 }

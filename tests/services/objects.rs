@@ -68,7 +68,8 @@ async fn a_bucket_of_google_s_is_a_place_for_audio_and_for_outcomes() {
         event("bucket", "gs://no-such-bucket/none.mp3"),
         event("large", "gs://audio/in/large.wav"),
     ];
-    let (outcomes, _) = serve(&home, &config(&home, &more), &events, &[("OPENAI_API_KEY", "sk-secret")]);
+    let config = config(&home, &more);
+    let (outcomes, _) = serve(&home, &config, &events, &[("OPENAI_API_KEY", "sk-secret")]);
     assert_eq!(outcomes.len(), events.len());
     assert_eq!(of(&outcomes, "good")["status"], "completed");
     assert_dead_lettered(&outcomes, "missing", "gs://audio/in/none.mp3");
@@ -87,6 +88,14 @@ async fn a_bucket_of_google_s_is_a_place_for_audio_and_for_outcomes() {
     let tables = gcs().list("tables").await;
     let in_order = tables.iter().all(|name| name.starts_with("day one/outcomes/day=") && name.ends_with(".parquet"));
     assert!(!tables.is_empty() && in_order, "{tables:?}");
+
+    let from = ["--outcomes", "gs://tables/day one", "--config", config.to_str().expect("UTF-8")];
+    let said = home.succeed(&[&["replay", "uploads", "--json", "--run", "bucket"], &from[..]].concat());
+    let compared: Value = serde_json::from_str(&said).expect("an object");
+    assert_eq!(
+        (&compared["uploads"], &compared["compared"], &compared["audio_gone"]),
+        (&json!(5), &json!(2), &json!(3))
+    );
 }
 
 /// An S3 emulator of this test's own.

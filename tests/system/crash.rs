@@ -15,7 +15,7 @@ fn number(variable: &str, default: usize) -> usize {
 }
 
 /// The lines of a process's log; closed when it has ended.
-fn log(child: &mut Child) -> Receiver<String> {
+pub(crate) fn log(child: &mut Child) -> Receiver<String> {
     let stderr = child.stderr.take().expect("piped");
     let (sender, lines) = channel();
     std::thread::spawn(move || {

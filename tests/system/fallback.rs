@@ -65,3 +65,24 @@ async fn audio_that_no_model_can_read_is_not_paid_for() {
     let letters = json_lines(&home.succeed(&["dlq", "list", "--json"]));
     assert_eq!(letters[0]["error_type"], "audio_undecodable");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_pays_for_an_answer_only_where_it_is_told_to() {
+    let (home, llmock) = (Home::new(), Llmock::start());
+    llmock.will(json!([{"type": "reply", "text": ANSWER}])).await;
+    let config = config(&home, &llmock);
+    serve(&home, &config, &clip("rock-e-minor-120.wav"));
+    assert_eq!(llmock.requests().await.len(), 1, "the primary is unsure of everything");
+    for (more, branch, requests) in [(&[][..], "primary", 1), (&["--fallback"], "fallback", 2)] {
+        llmock.will(json!([{"type": "reply", "text": ANSWER}])).await;
+        let arguments = ["replay", "uploads", "--json", "--run", branch, "--config", config.to_str().expect("UTF-8")];
+        let output = home.command(&[&arguments[..], more].concat()).env("OPENAI_API_KEY", KEY).output().expect("runs");
+        let log = text(&output.stderr);
+        assert!(output.status.success() && !log.contains(KEY), "{log}");
+        let compared: Value = serde_json::from_str(&text(&output.stdout)).expect("an object");
+        let rate =
+            compared["measures"].as_array().expect("a list").iter().find(|row| row["measure"] == "fallback_rate");
+        assert_eq!(rate.expect("it is there")["replay"], f64::from(u8::from(branch == "fallback")), "{compared}");
+        assert_eq!(llmock.requests().await.len(), requests, "{branch}");
+    }
+}

@@ -12,4 +12,5 @@ mod harness;
 #[path = "../../models/tests/openai/llmock.rs"]
 mod llmock;
 mod nano;
+mod replay;
 mod windows;

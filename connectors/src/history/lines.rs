@@ -6,31 +6,66 @@ use std::ops::Range;
 use std::path::Path;
 
 use records::Measured;
+use serde::Deserialize;
 
 use super::{HistoryError, at};
 
 /// Bytes of a piece: a line is read with the piece in which it begins.
 pub(super) const PIECE: u64 = 16 << 20;
 
-/// Reads the lines that begin in `range`.
-pub(super) fn read(path: &Path, range: Range<u64>, mut each: impl FnMut(&Measured<'_>)) -> Result<u64, HistoryError> {
-    let (first, bytes) = whole_lines(path, range).map_err(at(path))?;
-    let refused = |offset: usize, reason: String| HistoryError::Line {
-        path: path.to_owned(),
-        offset: first + offset as u64,
-        reason,
-    };
-    // At once for all lines: the parser need not look at each text again.
-    let text = std::str::from_utf8(&bytes).map_err(|error| refused(error.valid_up_to(), error.to_string()))?;
-    let (mut offset, mut count) = (0, 0);
-    for line in text.split('\n') {
-        if !line.trim_ascii().is_empty() {
-            each(&serde_json::from_str(line).map_err(|error| refused(offset, error.to_string()))?);
-            count += 1;
-        }
-        offset += line.len() + 1;
+/// A line, and where it begins.
+pub(super) struct Line<'a> {
+    path: &'a Path,
+    offset: u64,
+    text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// What it says.
+    pub(super) fn parse<T: Deserialize<'a>>(&self) -> Result<T, HistoryError> {
+        serde_json::from_str(self.text).map_err(|error| HistoryError::Line {
+            path: self.path.to_owned(),
+            offset: self.offset,
+            reason: error.to_string(),
+        })
     }
+}
+
+/// Reads the outcomes whose lines begin in `range`.
+pub(super) fn read(
+    path: &Path,
+    range: Range<u64>,
+    mut outcome: impl FnMut(&Measured<'_>),
+) -> Result<u64, HistoryError> {
+    let mut count = 0;
+    each(path, range, |line| -> Result<(), HistoryError> {
+        outcome(&line.parse()?);
+        count += 1;
+        Ok(())
+    })?;
     Ok(count)
+}
+
+/// Hands over the lines that begin in `range`, but empty ones.
+pub(super) fn each<E: From<HistoryError>>(
+    path: &Path,
+    range: Range<u64>,
+    mut each: impl FnMut(Line<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut offset, bytes) = whole_lines(path, range).map_err(at(path))?;
+    // At once for all lines: the parser need not look at each text again.
+    let text = std::str::from_utf8(&bytes).map_err(|error| HistoryError::Line {
+        path: path.to_owned(),
+        offset: offset + error.valid_up_to() as u64,
+        reason: error.to_string(),
+    })?;
+    for text in text.split('\n') {
+        if !text.trim_ascii().is_empty() {
+            each(Line { path, offset, text })?;
+        }
+        offset += text.len() as u64 + 1;
+    }
+    Ok(())
 }
 
 /// The lines that begin in `range`, and where the first one does.

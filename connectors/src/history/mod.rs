@@ -3,6 +3,7 @@
 
 mod lines;
 mod row_group;
+mod whole;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,16 @@ pub fn pieces(paths: &[PathBuf]) -> Result<Vec<Piece>, HistoryError> {
     Ok(pieces)
 }
 
+/// The pieces of a Parquet file, whatever its name.
+///
+/// # Errors
+/// [`HistoryError`].
+pub fn parquet_pieces(path: &Path) -> Result<Vec<Piece>, HistoryError> {
+    let mut pieces = Vec::new();
+    cut_as(Format::Parquet, path, &mut pieces)?;
+    Ok(pieces)
+}
+
 #[derive(Clone, Copy)]
 enum Format {
     Parquet,
@@ -152,6 +163,10 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), HistoryError> {
 
 fn cut(path: &Path, pieces: &mut Vec<Piece>) -> Result<(), HistoryError> {
     let format = format(path).ok_or_else(|| HistoryError::Unknown { path: path.to_owned() })?;
+    cut_as(format, path, pieces)
+}
+
+fn cut_as(format: Format, path: &Path, pieces: &mut Vec<Piece>) -> Result<(), HistoryError> {
     let file = File::open(path).map_err(at(path))?;
     let shared: Arc<Path> = path.into();
     match format {

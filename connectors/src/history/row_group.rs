@@ -52,7 +52,7 @@ pub(super) fn metadata(path: &Path, file: &File) -> Result<ArrowReaderMetadata, 
     ArrowReaderMetadata::try_new(Arc::clone(found.metadata()), options).map_err(damaged(path))
 }
 
-fn damaged(path: &Path) -> impl Fn(ParquetError) -> HistoryError {
+pub(super) fn damaged(path: &Path) -> impl Fn(ParquetError) -> HistoryError {
     let path = path.to_owned();
     move |source| HistoryError::Parquet { path: path.clone(), source }
 }

@@ -26,6 +26,16 @@ fn read(pieces: &[Piece]) -> Vec<String> {
     found
 }
 
+fn in_full(pieces: &[Piece]) -> Vec<Outcome> {
+    let mut found = Vec::new();
+    let mut page = |outcomes: Vec<Outcome>| -> Result<(), HistoryError> {
+        found.extend(outcomes);
+        Ok(())
+    };
+    pieces.iter().try_for_each(|piece| piece.outcomes(&mut page)).expect("reads");
+    found
+}
+
 fn expected(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().map(|outcome| format!("{:?}", Measured::from(outcome))).collect()
 }
@@ -46,6 +56,7 @@ fn parquet_gives_what_was_written_with_all_that_windows_need() {
     let pieces = pieces(&[folder.path().to_owned()]).expect("found");
     assert_eq!(pieces.len(), 3);
     assert_eq!(read(&pieces), expected(&outcomes()));
+    assert_eq!(in_full(&pieces), outcomes());
 }
 
 #[test]
@@ -67,7 +78,26 @@ fn lines_are_read_once_wherever_pieces_are_cut() {
         }
         assert_eq!(found, expected(&outcomes), "pieces of {size}");
     }
-    assert_eq!(read(&pieces(&[path]).expect("found")), expected(&outcomes));
+    let pieces = pieces(&[path]).expect("found");
+    assert_eq!(read(&pieces), expected(&outcomes));
+    assert_eq!(in_full(&pieces), outcomes);
+}
+
+#[test]
+fn files_of_before_experiments_and_consent_are_read_as_without_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("old.parquet");
+    let batch = outcome_batch(&outcomes()).expect("a batch");
+    let schema = batch.schema();
+    let is_old = |name: &str| name != "experiment" && name != "training_consent";
+    let kept: Vec<usize> = (0..schema.fields().len()).filter(|at| is_old(schema.field(*at).name())).collect();
+    let batch = batch.project(&kept).expect("columns");
+    let mut writer = ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("whole");
+    let old = |outcome: Outcome| Outcome { experiment: None, training_consent: false, ..outcome };
+    let found = in_full(&pieces(&[path]).expect("found"));
+    assert_eq!(found, outcomes().into_iter().map(old).collect::<Vec<_>>());
 }
 
 #[test]

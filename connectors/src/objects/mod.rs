@@ -8,6 +8,7 @@ mod address;
 mod checksum;
 mod fault;
 mod fetch;
+mod list;
 mod options;
 mod service;
 mod temporary;
@@ -148,14 +149,11 @@ impl Objects {
         &self.folder
     }
 
-    /// A bucket to write to, and the folder in it.
+    /// A bucket, and the folder in it.
     ///
     /// # Errors
     /// In words, where `url` is none, or its credentials cannot be read.
-    pub(crate) fn open_for_writing(
-        &self,
-        url: &str,
-    ) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {
+    pub(crate) fn open_folder(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {
         let service = match url.split_once("://") {
             Some(("gs", _)) => Service::Gcs,
             Some(("s3", _)) => Service::S3,

@@ -39,7 +39,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) fn open(objects: &Objects, url: &str) -> Result<Self, String> {
-        let (store, prefix) = objects.open_for_writing(url)?;
+        let (store, prefix) = objects.open_folder(url)?;
         let (url, staging) = (format!("{}/outcomes", url.trim_end_matches('/')), objects.folder().to_owned());
         Ok(Self { store, prefix: prefix.join("outcomes"), url, staging })
     }

@@ -122,6 +122,10 @@ async fn outcomes_are_put_into_a_bucket_once_each() {
     }
     let mut names = gcs().list("tables").await;
     names.sort();
+    let listed = objects.list("gs://tables/of/", ".parquet").await.expect("listed");
+    assert_eq!(listed, names.iter().map(|name| format!("gs://tables/{name}")).collect::<Vec<_>>());
+    assert_eq!(objects.list("gs://tables/of", ".csv").await, Ok(Vec::new()));
+    assert!(objects.list("gs://no-such-tables/of", "").await.is_err());
     let day = "of/tests/outcomes/day=2026-09-21";
     let expected = ["000000000001-000000000500", "000000000501-000000000700"].map(|it| format!("{day}/{it}.parquet"));
     assert_eq!(names, expected);

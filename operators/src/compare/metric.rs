@@ -67,7 +67,7 @@ impl Metric {
     }
 
     /// How many of the integers of [`Self::of`] make one of the metric's unit.
-    pub(super) fn scale(self) -> u64 {
+    pub fn scale(self) -> u64 {
         match self {
             Self::SuccessRate | Self::ErrorRate | Self::FallbackRate | Self::InferenceMs | Self::TotalMs => 1,
             Self::Confidence | Self::Cost => 1_000_000,
@@ -83,7 +83,7 @@ impl Metric {
     }
 
     /// The outcome's value; `None` where it has none.
-    pub(super) fn of(self, outcome: &Outcome) -> Option<u64> {
+    pub fn of(self, outcome: &Outcome) -> Option<u64> {
         match self {
             Self::SuccessRate => Some(u64::from(outcome.status == Status::Completed)),
             Self::ErrorRate => Some(u64::from(outcome.status == Status::DeadLettered || outcome.attempts > 1)),
