@@ -4,6 +4,7 @@
 //! [`experiments`] compares arms, [`replay`] goes through uploads of the past again.
 
 mod audio;
+pub mod beside;
 pub mod bigquery;
 pub mod cache;
 pub mod clock;

@@ -19,7 +19,7 @@ use tidemark::drain::{self, Drained, Signals};
 use tidemark::experiments;
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
-use tidemark::report::service::Service;
+use tidemark::report;
 use tidemark::take_over;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
@@ -99,7 +99,7 @@ impl Serve {
         clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
-        let report = Service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
+        let report = report::service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
