@@ -1,9 +1,11 @@
 //! The configuration: one TOML file, every key with a default. `tidemark.toml` at the root of the repository shows them all.
 
+mod alerts;
 mod bigquery;
 mod pubsub;
 mod sections;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use connectors::kafka::KafkaOptions;
 use connectors::objects::ObjectsOptions;
 use connectors::store::StoreUrl;
+use connectors::webhook::WebhookAddress;
 use models::local::{Device, LocalOptions, has_cuda};
 use models::openai::OpenAiOptions;
 use models::schema::MetadataSchema;
@@ -22,6 +25,7 @@ use serde::Deserialize;
 use crate::cache::{CacheRules, Sharing};
 use crate::process::Rules;
 
+pub use alerts::AlertConfig;
 pub use bigquery::BigQueryConfig;
 pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
@@ -68,6 +72,10 @@ pub struct Config {
     pub report: ReportConfig,
     /// Tables for analysts.
     pub bigquery: BigQueryConfig,
+    /// What somebody is to be told of; without it, what [`Self::alert_rules`] says.
+    pub alerts: Option<Vec<AlertConfig>>,
+    /// Where that is told beside the log, by names of the user's.
+    pub alert_webhooks: BTreeMap<String, WebhookAddress>,
     /// Metrics and health.
     pub http: HttpConfig,
 }
@@ -91,6 +99,8 @@ impl Default for Config {
             parquet: ParquetConfig::default(),
             report: ReportConfig::default(),
             bigquery: BigQueryConfig::default(),
+            alerts: None,
+            alert_webhooks: BTreeMap::new(),
             http: HttpConfig::default(),
         }
     }
@@ -178,6 +188,7 @@ impl Config {
         }
         self.objects.check().map_err(|error| format!("objects.{error}"))?;
         self.bigquery.check()?;
+        self.alert_rules()?;
         self.fallback.check().map_err(|error| format!("fallback: {error}"))?;
         self.experiment().map(|_| ())
     }
@@ -334,6 +345,7 @@ mod tests {
             ("[source]\nack = \"admission\"", "store.url"),
             ("[source]\nkind = \"pubsub\"", "pubsub.project"),
             ("[pubsub]\nresults_topic = \"results\"", "pubsub.project"),
+            ("[pubsub]\nalerts_topic = \"alerts\"", "pubsub.project"),
             ("[pubsub]\nlease_s = 5", "pubsub.lease_s"),
             ("[pubsub.bucket]\ntier = \"gold\"", "gold"),
             ("[bigquery]\nwrite = \"insert_all\"", "insert_all"),

@@ -1,9 +1,11 @@
 //! Tidemark: audio uploads in, trustworthy metadata out.
 //!
 //! [`process`] is the graph, [`worker`] joins it to the world, [`config`] says how. [`report`] is the graph of the report,
-//! [`experiments`] compares arms, [`replay`] goes through uploads of the past again.
+//! [`experiments`] compares arms, [`replay`] goes through uploads of the past again, [`alerts`] tells of trouble.
 
+pub mod alerts;
 mod audio;
+pub mod beside;
 pub mod bigquery;
 pub mod cache;
 pub mod clock;

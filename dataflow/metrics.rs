@@ -2,10 +2,11 @@
 
 mod windows;
 
+use operators::alerts::Rule;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use records::{Attempt, Confidence, Lane, Outcome, UtcMicros, WindowRow};
+use records::{Alert, AlertPhase, Attempt, Confidence, Lane, Outcome, UtcMicros, WindowRow};
 
 use windows::WindowGauges;
 
@@ -39,6 +40,7 @@ pub struct Metrics {
     redeliveries: IntCounterVec,
     cache_lookups: IntCounterVec,
     backlog: IntGaugeVec,
+    alerts_firing: IntGaugeVec,
     skipped: IntCounterVec,
     windows: WindowGauges,
 }
@@ -65,15 +67,11 @@ impl Metrics {
             IntCounter::new("tidemark_cost_micro_usd_total", "Spent on paid models, in millionths of a US dollar.")
                 .expect("a valid name");
         registry.register(Box::new(cost_micro_usd.clone())).expect("a name of its own");
-        let backlog = IntGaugeVec::new(
-            Opts::new(
-                "tidemark_backlog",
-                "Uploads in the source, by state: ready to be pulled, or leased to a worker.",
-            ),
-            &["lane", "state"],
-        )
-        .expect("a valid name");
-        registry.register(Box::new(backlog.clone())).expect("a name of its own");
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+            registry.register(Box::new(gauges.clone())).expect("a name of its own");
+            gauges
+        };
         Self {
             outcomes: counters(
                 "tidemark_outcomes_total",
@@ -116,7 +114,16 @@ impl Metrics {
                 &["result"],
             ),
             cost_micro_usd,
-            backlog,
+            backlog: gauges(
+                "tidemark_backlog",
+                "Uploads in the source, by state: ready to be pulled, or leased to a worker.",
+                &["lane", "state"],
+            ),
+            alerts_firing: gauges(
+                "tidemark_alerts_firing",
+                "Alerts that fire (1) or do not (0), shown by the one worker that watches for them.",
+                &["alert", "severity"],
+            ),
             windows: WindowGauges::new(&registry),
             registry,
         }
@@ -175,6 +182,19 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.backlog.with_label_values(&[lane.as_str(), state]).set(count);
         }
+    }
+
+    /// Notes which alerts fire.
+    pub fn alerts<'a>(&self, alerts: impl Iterator<Item = (&'a Rule, Option<&'a Alert>)>) {
+        for (rule, alert) in alerts {
+            let fires = alert.is_some_and(|alert| alert.phase == AlertPhase::Firing);
+            self.alerts_firing.with_label_values(&[rule.name.as_str(), rule.severity.as_str()]).set(fires.into());
+        }
+    }
+
+    /// Shows no alerts any more: another process watches for them.
+    pub fn forget_alerts(&self) {
+        self.alerts_firing.reset();
     }
 
     /// Notes what ended in the window that ends at present, and the arrival before which everything has ended.

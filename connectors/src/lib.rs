@@ -11,6 +11,7 @@
 //! - [`objects`]: where audio lies.
 //! - [`bigquery`]: the store's outcomes, attempts and dead letters in BigQuery, each exactly once.
 //! - [`parquet`]: the store's outcomes as Parquet files, each exactly once.
+//! - [`webhook`]: an address that alerts are sent to.
 //! - [`tls`]: the cryptography that all of them share.
 //!
 //! Nothing here reads a clock: moments are handed in. Nothing here knows of timely or of a model.
@@ -28,6 +29,7 @@ pub mod source;
 pub mod spool;
 pub mod store;
 pub mod tls;
+pub mod webhook;
 pub mod with_spool;
 
 #[cfg(test)]

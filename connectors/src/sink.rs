@@ -10,6 +10,8 @@ pub enum Topic {
     Results,
     /// The events that ended in the dead letter queue, as they came.
     DeadLetters,
+    /// Alerts that fire or are resolved, as Alertmanager tells webhooks of them.
+    Alerts,
 }
 
 /// One message for a topic.
@@ -17,7 +19,7 @@ pub enum Topic {
 pub struct Message {
     /// Where it goes.
     pub topic: Topic,
-    /// What has the same key keeps its order: the upload's id.
+    /// What has the same key keeps its order: the upload's id, or the alert's fingerprint.
     pub key: String,
     /// The body.
     pub payload: Vec<u8>,
@@ -26,9 +28,9 @@ pub struct Message {
 }
 
 /// A sink of messages. Every call may fail and be repeated, so that a message may be there twice; its `upload_id` and
-/// `version` are the same then.
+/// `version` are the same then, or an alert's `fingerprint`, `status` and `starts_at`.
 pub trait Sink: Send + Sync {
-    /// Under which the store keeps how far this sink has come.
+    /// Under which the store keeps how far this sink has come, and what it is still to be told.
     fn name(&self) -> &str;
 
     /// Whether messages about this go anywhere.

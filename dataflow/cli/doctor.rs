@@ -1,5 +1,6 @@
 //! `tidemark doctor`: says what is wrong with a set-up, and how to mend it.
 
+use connectors::sink::Sink;
 use connectors::store::{Store, StoreUrl};
 use models::calibration::Calibration;
 use models::qwen2_audio::Description;
@@ -36,6 +37,7 @@ impl Doctor {
             checks.push(Check { what: "confidence", found: confidence(&config) });
             checks.push(Check { what: "device", found: device(&config) });
             checks.push(Check { what: "fallback", found: Ok(fallback(&config)) });
+            checks.push(Check { what: "alerts", found: alerts(&config) });
             checks.push(Check { what: "gateway", found: gateway(&config).await });
         }
         print(&checks, common.json)?;
@@ -88,6 +90,13 @@ fn fallback(config: &Config) -> String {
         Ok(key) if !key.is_empty() => format!("{} at {}", config.fallback.model, config.fallback.base_url),
         _ => "none: without OPENAI_API_KEY, unsure answers are kept and marked below_threshold".into(),
     }
+}
+
+fn alerts(config: &Config) -> Result<String, String> {
+    let (rules, webhooks) = (config.alert_rules()?, config.webhooks()?);
+    let topic = config.pubsub.alerts_topic.as_ref().map(|topic| format!(", topic {topic}"));
+    let told: String = webhooks.iter().map(|webhook| format!(", {}", webhook.name())).chain(topic).collect();
+    Ok(format!("{}, told to the log{told}", rules.len()))
 }
 
 async fn gateway(config: &Config) -> Result<String, String> {

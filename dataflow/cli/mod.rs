@@ -1,5 +1,6 @@
 //! The command line: what it takes, and which command does it.
 
+mod alerts;
 mod bigquery;
 mod calibrate;
 mod distil;
@@ -75,6 +76,8 @@ enum Command {
     Outcomes(outcomes::Outcomes),
     /// Show what became of the uploads of each window of time
     Windows(windows::Windows),
+    /// Show alerts: what somebody is told of, and how it stands
+    Alerts(alerts::Alerts),
     /// Go through the past once more
     #[command(subcommand)]
     Replay(replay::Replay),
@@ -139,6 +142,7 @@ fn command() -> Exit {
             Command::Enqueue(command) => command.run(&common).await,
             Command::Outcomes(command) => command.run(&common).await,
             Command::Windows(command) => command.run(&common).await,
+            Command::Alerts(command) => command.run(&common).await,
             Command::Replay(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
             Command::Experiment(command) => command.run(&common).await,

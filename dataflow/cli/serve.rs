@@ -13,13 +13,14 @@ use connectors::with_spool::WithSpool;
 use models::Annotator;
 use models::local::LocalModel;
 use records::Lane;
+use tidemark::alerts::service::Alerting;
 use tidemark::clock::now;
 use tidemark::config::{AckChoice, Config, SourceChoice};
 use tidemark::drain::{self, Drained, Signals};
 use tidemark::experiments;
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
-use tidemark::report::service::Service;
+use tidemark::report;
 use tidemark::take_over;
 use tidemark::worker::Worker;
 use tokio::net::TcpListener;
@@ -62,6 +63,7 @@ impl Serve {
                 "--until-idle wants source.ack = \"outcome\": the queue is empty before anything is taken over into it"
             );
         }
+        let targets = start::alert_targets(&config).await?;
         let models = start::models(&config).await?;
         let mut signals = Signals::listen()?;
         // Bound before a broker delivers anything: a port that is taken must not cost an upload its lease.
@@ -99,7 +101,17 @@ impl Serve {
         clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
-        let report = Service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
+        let report = report::service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
+        let alerting = Alerting {
+            store: store.clone(),
+            rules: config.alert_rules().map_err(anyhow::Error::msg)?,
+            targets,
+            source: Arc::clone(&source),
+            metrics: Arc::clone(&parts.metrics),
+            health: Arc::clone(&parts.health),
+            clock: now,
+        };
+        let alerts = alerting.start()?;
         tokio::select! {
             () = signals.next() => tracing::info!("told to stop: finishing what is in flight"),
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
@@ -118,6 +130,7 @@ impl Serve {
         drop(experiments);
         told(closing).await;
         report.end().await;
+        alerts.end().await;
         let written = sinks.finish().await?;
         tracing::info!(?drained, rows = written.rows, files = written.files, "ended; nothing is in flight");
         // A worker that goes on for nobody still holds the store, which a crash leaves whole as well.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use connectors::kafka::{KafkaSink, KafkaSource};
 use connectors::objects::Objects;
 use connectors::pubsub::{Connection, PubSub, PubSubSink};
-use connectors::sink::Sink;
+use connectors::sink::{Sink, Topic};
 use connectors::source::Source;
 use connectors::store::{Store, StoreUrl};
 use models::Annotator;
@@ -16,6 +16,7 @@ use models::local::{LocalModel, LocalOptions};
 use models::openai::{OpenAi, SecretString, Time};
 use models::qwen2_audio::{Description, fingerprint};
 use models::schema::MetadataSchema;
+use tidemark::alerts::tell::Log;
 use tidemark::cache::Cache;
 use tidemark::clock::now;
 use tidemark::config::{Config, SourceChoice};
@@ -132,6 +133,18 @@ pub(super) async fn sinks(config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>>
         sinks.push(Arc::new(KafkaSink::new(&config.kafka)?));
     }
     Ok(sinks)
+}
+
+/// Who is told of alerts.
+pub(super) async fn alert_targets(config: &Config) -> anyhow::Result<Vec<Arc<dyn Sink>>> {
+    let mut targets: Vec<Arc<dyn Sink>> = vec![Arc::new(Log)];
+    let webhooks = config.webhooks().map_err(anyhow::Error::msg)?;
+    targets.extend(webhooks.into_iter().map(|webhook| Arc::new(webhook) as Arc<dyn Sink>));
+    if let Some(topic) = &config.pubsub.alerts_topic {
+        let topics = [(Topic::Alerts, topic.clone())];
+        targets.push(Arc::new(PubSubSink::open(&pubsub(config)?, topics, config.pubsub.ordering).await?));
+    }
+    Ok(targets)
 }
 
 /// Where Pub/Sub is.

@@ -29,6 +29,8 @@ pub struct PubSubConfig {
     pub results_topic: Option<String>,
     /// The events of dead letters are published here; without it, nowhere.
     pub dead_letters_topic: Option<String>,
+    /// Alerts are published here; without it, nowhere.
+    pub alerts_topic: Option<String>,
     /// How long a message stays with a process that died; 10 to 600.
     pub lease_s: u64,
     /// Set up subscriptions with exactly-once delivery.
@@ -51,6 +53,7 @@ impl Default for PubSubConfig {
             undeliverable_topic: "tidemark-undeliverable".into(),
             results_topic: None,
             dead_letters_topic: None,
+            alerts_topic: None,
             lease_s: 60,
             exactly_once: false,
             ordering: false,
@@ -82,7 +85,7 @@ impl PubSubConfig {
         if !(10..=600).contains(&self.lease_s) {
             return Err(format!("pubsub.lease_s is {}, and has to be 10 to 600", self.lease_s));
         }
-        if self.project.is_none() && (is_source || !self.topics().is_empty()) {
+        if self.project.is_none() && (is_source || self.published().next().is_some()) {
             return Err("pubsub.project is not set: set it to the id of your Google Cloud project".to_owned());
         }
         Ok(())
@@ -123,6 +126,11 @@ impl PubSubConfig {
             .collect()
     }
 
+    /// All topics that are published to.
+    fn published(&self) -> impl Iterator<Item = &String> {
+        [&self.results_topic, &self.dead_letters_topic, &self.alerts_topic].into_iter().flatten()
+    }
+
     /// What `tidemark pubsub setup` makes.
     pub fn layout(&self) -> Layout {
         Layout {
@@ -130,7 +138,7 @@ impl PubSubConfig {
                 (self.high_topic.clone(), self.high_subscription.clone()),
                 (self.low_topic.clone(), self.low_subscription.clone()),
             ],
-            published: self.topics().into_iter().map(|(_, name)| name).collect(),
+            published: self.published().cloned().collect(),
             undeliverable: self.undeliverable_topic.clone(),
             lease_s: self.lease_s,
             exactly_once: self.exactly_once,

@@ -45,8 +45,21 @@ impl Live {
         }
     }
 
-    /// The rows of the window that ends now. Time does not go back.
+    /// What the window that ends now holds, by key. Time does not go back.
+    pub fn totals(&mut self, now: UtcMicros) -> impl Iterator<Item = (&WindowKey, &Totals)> + Clone {
+        self.move_to(now);
+        self.present.keys().map(|(key, totals)| (key, totals))
+    }
+
+    /// The rows of the window that ends now.
     pub fn rows(&mut self, now: UtcMicros) -> Vec<WindowRow> {
+        let time = self.move_to(now);
+        let start = UtcMicros(time.saturating_sub(u64::from(self.width_s) * SECOND));
+        self.present.keys().map(|(key, totals)| totals.row(WindowKind::Completion, start, self.width_s, key)).collect()
+    }
+
+    /// Takes in what was added, and forgets what is too old; the moment at which the window ends.
+    fn move_to(&mut self, now: UtcMicros) -> u64 {
         let time = now.0.max(*self.graph.input.time());
         self.graph.input.advance_to(time);
         for (cell, totals) in self.ended.take() {
@@ -60,8 +73,7 @@ impl Live {
             *self.present.entry((key, totals)).or_default() += change;
         }
         self.present.retain(|_, count| *count != 0);
-        let start = UtcMicros(time.saturating_sub(u64::from(self.width_s) * SECOND));
-        self.present.keys().map(|(key, totals)| totals.row(WindowKind::Completion, start, self.width_s, key)).collect()
+        time
     }
 }
 

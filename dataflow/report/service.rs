@@ -2,17 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use connectors::parquet::ParquetExport;
 use connectors::store::{Store, StoreError};
 use records::UtcMicros;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::closing::Closing;
 use super::live::Live;
+use crate::beside::{Beside, Stopped};
 use crate::metrics::Metrics;
 
 /// How often the log is looked at.
@@ -21,55 +19,29 @@ const LOOK: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// What a report is joined to.
-#[derive(Clone)]
-pub struct Reporting {
+struct Reporting {
     store: Store,
     width_s: u32,
     export: ParquetExport,
     metrics: Arc<Metrics>,
     clock: fn() -> UtcMicros,
-    stopped: watch::Receiver<bool>,
+    stopped: Stopped,
 }
 
-/// A report that is written.
-pub struct Service {
-    stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
-}
-
-impl Service {
-    /// Starts the thread. Rows of closed windows are in the store, then in files below `folder`; the live view is in the
-    /// metrics.
-    ///
-    /// # Errors
-    /// The system's, where it gives no thread.
-    pub fn start(
-        store: Store,
-        folder: &Path,
-        width_s: u32,
-        metrics: Arc<Metrics>,
-        clock: fn() -> UtcMicros,
-    ) -> std::io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
-        let export = ParquetExport::windows(store.clone(), folder);
-        let reporting = Reporting { store, width_s, export, metrics, clock, stopped };
-        let runtime = Handle::current();
-        let run = move || runtime.block_on(reporting.run());
-        let thread = std::thread::Builder::new().name("report".into()).spawn(run)?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Looks at the log a last time, and ends.
-    pub async fn end(self) {
-        self.stop.send_replace(true);
-        let thread = self.thread;
-        if tokio::task::spawn_blocking(move || thread.join()).await.is_ok_and(|ended| ended.is_ok()) {
-            return;
-        }
-        tracing::error!(
-            "the report died of a broken invariant; the log says which. Its rows are written by the next process"
-        );
-    }
+/// Starts the report. Rows of closed windows are in the store, then in files below `folder`; the live view is in the metrics.
+/// Where it is told to end, it looks at the log a last time.
+///
+/// # Errors
+/// The system's, where it gives no thread.
+pub fn start(
+    store: Store,
+    folder: &Path,
+    width_s: u32,
+    metrics: Arc<Metrics>,
+    clock: fn() -> UtcMicros,
+) -> std::io::Result<Beside> {
+    let export = ParquetExport::windows(store.clone(), folder);
+    Beside::start("report", move |stopped| Reporting { store, width_s, export, metrics, clock, stopped }.run())
 }
 
 impl Reporting {
@@ -83,7 +55,7 @@ impl Reporting {
             }
             // Who writes no report shows no live view.
             self.metrics.windows(&[], UtcMicros(0));
-            if self.is_stopped_within(PAUSE).await {
+            if self.stopped.is_so_within(PAUSE).await {
                 return;
             }
         }
@@ -94,14 +66,14 @@ impl Reporting {
         let mut stopped = self.stopped.clone();
         let _claim = tokio::select! {
             claim = self.store.claim_report() => claim?,
-            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            () = stopped.wait() => return Ok(()),
         };
         let mut closing = Closing::open(self.store.clone(), self.width_s).await?;
         let mut live = Live::new(self.width_s);
         closing.rewind(live.begin(&self.store, (self.clock)()).await?);
         self.export().await;
         loop {
-            let is_last = *self.stopped.borrow();
+            let is_last = self.stopped.is_so();
             let now = (self.clock)();
             let rows = closing.advance(now, |outcome| live.add(outcome, now)).await?;
             self.metrics.windows(&live.rows((self.clock)()), closing.closed_until());
@@ -111,7 +83,7 @@ impl Reporting {
             if is_last {
                 return Ok(());
             }
-            self.is_stopped_within(LOOK).await;
+            self.stopped.is_so_within(LOOK).await;
         }
     }
 
@@ -119,10 +91,5 @@ impl Reporting {
         if let Err(error) = self.export.export((self.clock)()).await {
             tracing::warn!(%error, "cannot write Parquet files of windows; trying again with the next ones");
         }
-    }
-
-    async fn is_stopped_within(&mut self, pause: Duration) -> bool {
-        // Where the sender is gone, so is whoever served.
-        tokio::time::timeout(pause, self.stopped.wait_for(|stopped| *stopped)).await.is_ok()
     }
 }

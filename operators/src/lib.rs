@@ -1,7 +1,8 @@
 //! Tidemark's stream transformations on timely dataflow, one a file, in the order of the process graph.
 //!
-//! Each is an extension trait on a timely stream and usable alone; [`compare`] is the statistics of experiments. Nothing here does I/O, spawns a thread or reads a
-//! clock: slow work is asked for through [`bridge`], and the clock is handed in.
+//! Each is an extension trait on a timely stream and usable alone; [`compare`] is the statistics of experiments, [`alerts`] the
+//! states of alerts. Nothing here does I/O, spawns a thread or reads a clock: slow work is asked for through [`bridge`], and the
+//! clock is handed in.
 
 mod admit;
 mod partition;
@@ -13,6 +14,7 @@ mod retry;
 mod commit;
 mod ack;
 
+pub mod alerts;
 pub mod bridge;
 pub mod compare;
 pub mod windows;

@@ -29,7 +29,7 @@
 
 mod buckets;
 mod tally;
-mod totals;
+pub(crate) mod totals;
 
 use differential_dataflow::difference::{Abelian, Semigroup};
 use differential_dataflow::operators::CountTotal;

@@ -4,6 +4,7 @@
 //! field's name, and a value that breaks its type's rule cannot be built.
 
 mod admitted;
+mod alert;
 mod annotation;
 mod attempt;
 mod attempt_columns;
@@ -22,6 +23,7 @@ mod window;
 mod window_columns;
 
 pub use admitted::Admitted;
+pub use alert::{Alert, AlertPhase, Notice, Severity};
 pub use annotation::{Annotation, Metadata};
 pub use attempt::Attempt;
 pub use attempt_columns::{AttemptRow, attempt_batch, attempt_schema};

@@ -1,5 +1,7 @@
-//! The report: complete windows over any history, and the same rows from a replay; and replays of uploads.
+//! The report: complete windows over any history, and the same rows from a replay; alerts, which follow from live windows; and
+//! replays of uploads.
 
+mod alerts;
 mod closing;
 mod difference;
 #[path = "../../connectors/tests/store/make.rs"]

@@ -1,5 +1,6 @@
 //! The whole of Tidemark through its command: real files, the real model code on a small random checkpoint, the real store.
 
+mod alerts;
 mod bad_input;
 mod cache;
 mod calibrate;

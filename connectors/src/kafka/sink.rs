@@ -34,6 +34,7 @@ impl KafkaSink {
         match topic {
             Topic::Results => self.options.results_topic.as_deref(),
             Topic::DeadLetters => self.options.dead_letters_topic.as_deref(),
+            Topic::Alerts => None,
         }
     }
 

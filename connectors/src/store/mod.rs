@@ -9,6 +9,7 @@
 //! - [`Store::cached`], [`Store::commit_and_cache`]: answers that are given again.
 //! - [`Store::seal_arrivals`], [`Store::closed_until`]: the moment up to which every upload has its outcome.
 //! - [`Store::write_windows`]: rows of the windows up to there, each once.
+//! - [`Store::change_alerts`], [`Store::untold`]: how alerts stand, and who is to be told.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
 //! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
 //!
@@ -16,6 +17,7 @@
 //! admitted once, and an outcome committed twice is written once.
 
 mod admissions;
+mod alerts;
 mod arrivals;
 mod bigquery;
 mod cache;
@@ -38,6 +40,7 @@ mod windows;
 use database::Database;
 use values::Value;
 
+pub use alerts::AlertChange;
 pub use arrivals::Walk;
 pub(crate) use bigquery::TableState;
 pub use bigquery::WriteMethod;

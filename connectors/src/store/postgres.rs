@@ -16,13 +16,14 @@ use super::{StoreError, StoreUrl};
 use crate::tls;
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
     include_str!("../../migrations/postgres/0003_cache.sql"),
     include_str!("../../migrations/postgres/0004_report.sql"),
     include_str!("../../migrations/postgres/0005_experiments.sql"),
     include_str!("../../migrations/postgres/0006_bigquery.sql"),
+    include_str!("../../migrations/postgres/0007_alerts.sql"),
 ];
 
 /// How long a connection may take to come about.

@@ -3,6 +3,8 @@
 
 #[path = "../support/script.rs"]
 mod script;
+#[path = "../store/alerts.rs"]
+mod alerts;
 #[path = "../store/cache.rs"]
 mod cache;
 #[path = "../store/arrivals.rs"]

@@ -1,6 +1,7 @@
 //! The store in a file, through its public door: what it promises to the graph, to operators and to a process that is
 //! killed. `tests/postgres` runs the same suite, all but [`open`], on Postgres.
 
+mod alerts;
 mod cache;
 mod arrivals;
 mod crash;
