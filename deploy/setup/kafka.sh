@@ -28,6 +28,7 @@ if [ ! -e "$root/.complete" ]; then
 fi
 
 start() { # in the folder $1, on the port $2 or any; sets pid and address
+  : > "$1/log" # before the broker opens it, and without what another one said
   "$root/noida_db/noida-db" start --data-dir "$1/data" --only kafka --kafka-port "$2" > "$1/log" 2>&1 < /dev/null &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use records::{ErrorType, Outcome, Status};
+use records::{ErrorType, Lane, Outcome, Status, UtcMicros};
 
 use super::{Platform, SETTINGS, Settings, until};
 use crate::emulator::{Emulator, plain};
@@ -80,6 +80,49 @@ async fn three_workers_of_which_one_is_killed_end_each_upload_once() {
         worker.end();
     }
     platform.has_one_outcome_each(&uploads).await;
+}
+
+#[tokio::test]
+async fn what_one_worker_took_over_another_one_does_once_that_is_dead() {
+    let platform = Platform::on_postgres(Settings { ack: "admission", ..SETTINGS });
+    let uploads = platform.publish("u", 90).await;
+    let dead = platform.serve("one");
+    dead.says(1, "completed").await;
+    let store = platform.store().await;
+    until("all are taken over", async || {
+        let mut known = platform.outcomes().await.len() as u64;
+        for lane in Lane::ALL {
+            let pending = store.pending(lane, UtcMicros(0)).await.expect("counted");
+            known += pending.ready + pending.leased;
+        }
+        known >= 90
+    })
+    .await;
+    dead.kill();
+    let other = platform.serve("two");
+    until("the other one does the rest", async || platform.outcomes().await.len() == 90).await;
+    other.end();
+    store.close().await;
+    platform.has_one_outcome_each(&uploads).await;
+}
+
+#[tokio::test]
+async fn uploads_in_order_and_delivered_exactly_once_outlive_a_worker_that_is_killed() {
+    let platform = Platform::on_a_file(Settings { lease_s: 10, exactly_once_and_ordering: true, ..SETTINGS });
+    let ids: Vec<String> = (0..30).map(|n| format!("u-{n}")).collect();
+    let song = clip("rock-e-minor-120.wav");
+    let events = ids.iter().enumerate().map(|(n, id)| {
+        let (payload, attributes, _) = plain(event(id, "free", &song));
+        (payload, attributes, format!("customer-{}", n % 3))
+    });
+    platform.project.publish("uploads-low", events).await;
+    let killed = platform.serve("data");
+    killed.says(3, "completed").await;
+    killed.kill();
+    let last = platform.serve("data");
+    until("all have an outcome", async || platform.outcomes().await.len() == ids.len()).await;
+    last.end();
+    platform.has_one_outcome_each(&ids.into_iter().collect()).await;
 }
 
 #[tokio::test]
