@@ -16,7 +16,7 @@ COLUMNS = (
     " queued_ms: 'UBIGINT', inference_ms: 'UBIGINT', total_ms: 'UBIGINT', cost_micro_usd: 'UBIGINT'}"
 )
 QUERY = """
-SELECT time_bucket(INTERVAL 60 s, arrived_at) AS window_start, arm, model, lane, tier, count(*) AS requests,
+SELECT epoch_us(arrived_at) // 60_000_000 AS minute, arm, model, lane, tier, count(*) AS requests,
   count(*) FILTER (status = 'dead_lettered') AS failures, count(*) FILTER (branch = 'fallback') AS fallbacks,
   count(*) FILTER (below_threshold) AS unsure, avg(confidence) AS confidence, sum(cost_micro_usd) AS cost,
   approx_quantile(queued_ms, [0.5, 0.9, 0.95, 0.99]) AS queued, approx_quantile(inference_ms, [0.5, 0.9, 0.95, 0.99]) AS inference,
