@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use records::{AlertPhase, Fault, FaultClass, Notice};
 use serde_json::{Value, json};
 
-/// Notices that are read at once. More than that wait only where a target takes nothing for long.
+/// Notices that are read at once.
 const PAGE: usize = 1000;
 
 /// Tells `sink` what it has not acknowledged. A process that dies on the way tells again the notice that it was at.
@@ -18,23 +18,27 @@ const PAGE: usize = 1000;
 /// # Errors
 /// The sink's or the store's; the next call goes on where this one was. A notice that is refused holds up no other alert's.
 pub async fn tell(store: &Store, sink: &dyn Sink) -> Result<(), Fault> {
-    let (mut refused, mut first) = (BTreeSet::new(), None);
-    for (id, notice) in store.untold(sink.name(), PAGE).await.map_err(fault)? {
-        let fingerprint = notice.fingerprint();
-        if refused.contains(&fingerprint) {
-            continue;
-        }
-        match sink.publish(&[message(sink.name(), &notice)]).await {
-            Ok(()) => store.told(id).await.map_err(fault)?,
-            Err(error) if error.class == FaultClass::Permanent => {
-                refused.insert(fingerprint);
-                first.get_or_insert(error);
+    let (mut refused, mut first, mut after) = (BTreeSet::new(), None, 0);
+    loop {
+        let page = store.untold(sink.name(), after, PAGE).await.map_err(fault)?;
+        let Some((last, _)) = page.last() else { return first.map_or(Ok(()), Err) };
+        after = *last;
+        for (id, notice) in page {
+            let fingerprint = notice.fingerprint();
+            if refused.contains(&fingerprint) {
+                continue;
             }
-            // It would be the same for the next one.
-            Err(error) => return Err(error),
+            match sink.publish(&[message(sink.name(), &notice)]).await {
+                Ok(()) => store.told(id).await.map_err(fault)?,
+                Err(error) if error.class == FaultClass::Permanent => {
+                    refused.insert(fingerprint);
+                    first.get_or_insert(error);
+                }
+                // It would be the same for the next one.
+                Err(error) => return Err(error),
+            }
         }
     }
-    first.map_or(Ok(()), Err)
 }
 
 fn message(receiver: &str, notice: &Notice) -> Message {

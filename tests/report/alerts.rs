@@ -196,8 +196,8 @@ impl History {
     /// lost.
     async fn check(&mut self) {
         tell(&self.store, &self.receiver).await.expect("all is taken at last");
-        assert!(self.store.untold("receiver", 9).await.expect("read").is_empty(), "nothing is left");
-        let told = self.calm.untold("receiver", usize::MAX).await.expect("read");
+        assert!(self.store.untold("receiver", 0, 9).await.expect("read").is_empty(), "nothing is left");
+        let told = self.calm.untold("receiver", 0, usize::MAX).await.expect("read");
         let taken = self.taken();
         assert_eq!(taken.len(), told.len() + self.lost, "repeated only where an answer was lost");
         for rule in &self.rules {
@@ -303,9 +303,27 @@ async fn an_alert_whose_rule_is_gone_is_resolved_by_the_next_process() {
     let mut watch = Watch::open(store.clone(), Vec::new(), START.plus_ms(1)).await.expect("opens");
     let changes = watch.decide(Some([1, 0]), START.plus_ms(1)).await.expect("decided");
     watch.make(changes, &targets()).await.expect("made");
-    let told: Vec<_> = store.untold("receiver", 9).await.expect("read").into_iter().map(|(_, it)| it.phase()).collect();
+    let told: Vec<_> =
+        store.untold("receiver", 0, 9).await.expect("read").into_iter().map(|(_, it)| it.phase()).collect();
     assert_eq!(told, [AlertPhase::Firing, AlertPhase::Resolved]);
     assert!(watch.decide(Some([1, 0]), START.plus_ms(2)).await.expect("decided").is_empty());
+}
+
+#[tokio::test]
+async fn however_many_notices_wait_all_are_told_and_refused_ones_hold_up_nobody_behind_them() {
+    let (store, _folder) = new_store().await;
+    let rules = ["a", "b"].map(|name| Rule { hold_s: 0, ..rule(name, "queue", 0.0) }).to_vec();
+    let mut watch = Watch::open(store.clone(), rules, START).await.expect("opens");
+    let [a, b] = watch.decide(Some([1, 0]), START).await.expect("decided").try_into().expect("both fire");
+    watch.make(vec![a], &vec!["receiver".to_owned(); 1200]).await.expect("made");
+    watch.make(vec![b], &targets()).await.expect("made");
+    let receiver = Receiver { answers: Mutex::new([Answer::Refuses].into()), ..Receiver::default() };
+    tell(&store, &receiver).await.expect_err("one was refused");
+    let taken = || receiver.taken.lock().expect("no panic").len();
+    assert_eq!(taken(), 1, "the other alert's");
+    tell(&store, &receiver).await.expect("all are taken");
+    assert_eq!(taken(), 1201);
+    assert!(store.untold("receiver", 0, 1).await.expect("read").is_empty());
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ async fn of_two_workers_one_tells_of_an_alert_and_once_it_is_dead_the_other_one_
     workers.enqueue(&events("bad", 25, &bad));
     let (watcher, _) = next(&["firing: "]);
     let store = workers.store().await;
-    while !store.untold("log", 1).await.expect("read").is_empty() {
+    while !store.untold("log", 0, 1).await.expect("read").is_empty() {
         tokio::task::yield_now().await;
     }
     children[watcher].kill().expect("killed with SIGKILL");

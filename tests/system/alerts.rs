@@ -98,7 +98,7 @@ fn state(home: &Home, name: &str) -> Value {
 async fn acknowledged(home: &Home) {
     let store = Store::open(&home.path("data").join("tidemark.db")).await.expect("opens");
     for target in ["log", "webhook desk"] {
-        while !store.untold(target, 1).await.expect("read").is_empty() {
+        while !store.untold(target, 0, 1).await.expect("read").is_empty() {
             tokio::task::yield_now().await;
         }
     }

@@ -25,7 +25,7 @@ const CHANGE: &str = "UPDATE alerts SET phase = $2, since = $3, notice = $4 WHER
 
 const NOTICES: &str = "alert_notices (target, notice)";
 
-const UNTOLD: &str = "SELECT id, notice FROM alert_notices WHERE target = $1 ORDER BY id LIMIT $2";
+const UNTOLD: &str = "SELECT id, notice FROM alert_notices WHERE target = $1 AND id > $2 ORDER BY id LIMIT $3";
 
 const TOLD: &str = "DELETE FROM alert_notices WHERE id = $1";
 
@@ -65,12 +65,12 @@ impl Store {
         transaction.commit().await
     }
 
-    /// The oldest notices that a target has not acknowledged, with their numbers.
+    /// The oldest notices behind number `after` that a target has not acknowledged, with their numbers; the first one is 1.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn untold(&self, target: &str, limit: usize) -> Result<Vec<(u64, Notice)>, StoreError> {
-        let rows = self.database.read(UNTOLD, &[target.into(), limit.into()]).await?;
+    pub async fn untold(&self, target: &str, after: u64, limit: usize) -> Result<Vec<(u64, Notice)>, StoreError> {
+        let rows = self.database.read(UNTOLD, &[target.into(), after.into(), limit.into()]).await?;
         rows.iter().map(|row| Ok((row.unsigned("id")?, from_json(row, "notice")?))).collect()
     }
 

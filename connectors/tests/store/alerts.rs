@@ -37,15 +37,15 @@ async fn a_change_is_there_with_its_notices_for_each_target_until_that_one_has_a
     }
     let told: Vec<Notice> = steps.iter().filter_map(|it| it.notice.clone()).collect();
     for target in targets() {
-        let untold = store.untold(&target, 9).await.expect("read");
+        let untold = store.untold(&target, 0, 9).await.expect("read");
         assert_eq!(untold.iter().map(|(_, notice)| notice.clone()).collect::<Vec<_>>(), told, "in their order");
     }
-    let (first, _) = store.untold("log", 1).await.expect("read").remove(0);
+    let (first, _) = store.untold("log", 0, 1).await.expect("read").remove(0);
     for _ in 0..2 {
         store.told(first).await.expect("once more is no error");
     }
-    assert_eq!(store.untold("log", 9).await.expect("read").len(), 1);
-    assert_eq!(store.untold("webhook oncall", 9).await.expect("read").len(), 2, "the others are the other target's");
+    assert_eq!(store.untold("log", 0, 9).await.expect("read").len(), 1);
+    assert_eq!(store.untold("webhook oncall", 0, 9).await.expect("read").len(), 2, "the others are the other target's");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_change_of_what_somebody_else_has_changed_is_refused_with_all_beside_i
         assert!(matches!(error, StoreError::Held { .. }), "{error:?}");
     }
     assert_eq!(store.alerts().await.expect("read"), [one]);
-    assert!(store.untold("log", 9).await.expect("read").is_empty());
+    assert!(store.untold("log", 0, 9).await.expect("read").is_empty());
 }
 
 #[tokio::test]
@@ -80,5 +80,5 @@ async fn of_many_who_make_one_change_at_once_one_does() {
             Err(error) => assert!(matches!(error, StoreError::Held { .. }), "{error:?}"),
         }
     }
-    assert_eq!((won, store.untold("log", 9).await.expect("read").len()), (1, 1));
+    assert_eq!((won, store.untold("log", 0, 9).await.expect("read").len()), (1, 1));
 }

@@ -33,8 +33,8 @@ async fn what_is_no_upload_is_dead_lettered_with_its_reason_and_the_lane_goes_on
     assert_eq!(completed, ["good"]);
     let by_id: BTreeMap<&str, &Outcome> =
         outcomes.iter().map(|outcome| (outcome.upload_id.as_str(), outcome)).collect();
-    for (id, kind) in [("no-file", ErrorType::AudioUnreachable), ("no-bucket-name", ErrorType::AudioUnreachable)] {
-        assert_eq!(by_id[id].error_type, Some(kind), "{:?}", by_id[id]);
+    for id in ["no-file", "no-bucket-name"] {
+        assert_eq!(by_id[id].error_type, Some(ErrorType::AudioUnreachable), "{:?}", by_id[id]);
     }
     let reasons: Vec<&str> = outcomes.iter().filter_map(|outcome| outcome.error.as_deref()).collect();
     for reason in ["invalid upload event: expected", "specversion \"0.3\"", "tier", "/no/such/file.wav"] {
