@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use connectors::store::{Progress, Store, StoreError, Walk, WrittenWindow};
 use records::{Admitted, Lane, MicroUsd, UtcMicros, WindowKey, WindowKind, WindowRow};
+use tokio::sync::watch;
 
 use crate::make::{START, completed, dead_lettered, id};
 use crate::{Fixture, admit, ending, fixture};
 
-/// Admits and commits uploads whose clock is now ahead, now behind, in groups.
-async fn work(store: Store, numbers: std::ops::Range<u64>) {
+/// Admits and commits uploads whose clock is now ahead, now behind, in groups. Waits now and then until somebody has closed
+/// from beginning to end meanwhile, however slow the machine is.
+async fn work(store: Store, numbers: std::ops::Range<u64>, mut closed: watch::Receiver<u64>) {
     let mut dice = fastrand::Rng::with_seed(numbers.start);
     let numbers: Vec<u64> = numbers.collect();
     for (step, group) in (0..).zip(numbers.chunks(3)) {
@@ -22,6 +24,10 @@ async fn work(store: Store, numbers: std::ops::Range<u64>) {
             Admitted::Finished => panic!("{number} was never admitted before"),
         });
         store.commit(&ended.collect::<Vec<_>>()).await.expect("committed");
+        if step % 10 == 0 {
+            let begun = *closed.borrow();
+            closed.wait_for(|rounds| *rounds >= begun + 2).await.expect("it goes on");
+        }
     }
 }
 
@@ -30,6 +36,7 @@ async fn what_was_closed_has_all_its_outcomes_in_the_log_and_gets_no_further_one
     let Fixture { store, folder: _folder } = fixture().await;
     let done = Arc::new(AtomicBool::new(false));
     let (closing, ended) = (Store::open(store.url()).await.expect("opens"), Arc::clone(&done));
+    let (round, rounds) = watch::channel(0);
     // Closes while the others work: each moment with the end of the log as it was read after that.
     let closing = tokio::spawn(async move {
         let (mut walk, mut closed, mut ahead) = (Walk::default(), Vec::new(), 0);
@@ -39,13 +46,14 @@ async fn what_was_closed_has_all_its_outcomes_in_the_log_and_gets_no_further_one
             let until = closing.closed_until(&mut walk, sealed).await.expect("walked");
             let log = closing.outcomes_after(0, usize::MAX).await.expect("read");
             closed.push((until, log.last().map_or(0, |(seq, _)| *seq)));
+            round.send_modify(|rounds| *rounds += 1);
         }
         closed
     });
     let mut workers = Vec::new();
     for worker in 0..4 {
         let store = Store::open(store.url()).await.expect("opens");
-        workers.push(tokio::spawn(work(store, worker * 300..(worker + 1) * 300)));
+        workers.push(tokio::spawn(work(store, worker * 300..(worker + 1) * 300, rounds.clone())));
     }
     for worker in workers {
         worker.await.expect("no panic");

@@ -107,6 +107,26 @@ async fn what_one_worker_took_over_another_one_does_once_that_is_dead() {
 }
 
 #[tokio::test]
+async fn uploads_in_order_and_delivered_exactly_once_outlive_a_worker_that_is_killed() {
+    let platform = Platform::on_a_file(Settings { lease_s: 10, exactly_once_and_ordering: true, ..SETTINGS });
+    let ids: Vec<String> = (0..30).map(|n| format!("u-{n}")).collect();
+    let song = clip("rock-e-minor-120.wav");
+    // Some keys the emulator never delivers again, to no client: benches/peers/pubsub_ordering.py.
+    let events = ids.iter().map(|id| {
+        let (payload, attributes, _) = plain(event(id, "free", &song));
+        (payload, attributes, "customer-1".to_owned())
+    });
+    platform.project.publish("uploads-low", events).await;
+    let killed = platform.serve("data");
+    killed.says(3, "completed").await;
+    killed.kill();
+    let last = platform.serve("data");
+    until("all have an outcome", async || platform.outcomes().await.len() == ids.len()).await;
+    last.end();
+    platform.has_one_outcome_each(&ids.into_iter().collect()).await;
+}
+
+#[tokio::test]
 async fn what_is_given_back_in_a_drain_is_done_by_the_next() {
     // No drain gives anything the time to end. The emulator sends more than it was asked for, and sends that anew only when
     // its lease has run out.
