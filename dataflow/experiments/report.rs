@@ -147,7 +147,8 @@ impl Report {
     }
 }
 
-fn verdict(verdict: &Verdict) -> &'static str {
+/// A verdict's name.
+pub(super) fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Mismatch(_) => "mismatch",
         Verdict::TooEarly(_) => "too_early",
