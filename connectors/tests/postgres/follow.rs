@@ -61,7 +61,8 @@ async fn who_follows_any_log_while_all_write_it_misses_nothing() {
     done.store(true, Ordering::SeqCst);
     for followed in following {
         let (log, seen) = followed.await.expect("no panic");
-        let there = steps::column(&store, &format!("SELECT CAST(seq AS TEXT) FROM {log} AS log ORDER BY log.seq")).await;
+        let there =
+            steps::column(&store, &format!("SELECT CAST(seq AS TEXT) FROM {log} AS log ORDER BY log.seq")).await;
         let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
         assert!(seen == there, "of {log} {} of {} rows were seen", seen.len(), there.len());
         assert!(there.len() as u64 >= WORKERS * ROWS, "{log} has {} rows", there.len());

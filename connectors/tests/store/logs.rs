@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use connectors::store::{AlertChange, Store, WrittenWindow};
 use records::{
-    Alert, AlertPhase, ExperimentReport, Lane, MicroUsd, Notice, Operation, Tier, UtcMicros, WindowKey, WindowKind,
-    WindowRow,
+    Alert, ExperimentReport, Lane, MicroUsd, Notice, Operation, Tier, UtcMicros, WindowKey, WindowKind, WindowRow,
 };
 use serde_json::json;
 
@@ -26,7 +25,7 @@ pub(crate) fn window(number: u64, version: u32) -> WrittenWindow {
     let start = at(number);
     let requests = number + u64::from(version);
     let dead_lettered = number.min(number % 3);
-    let some = |ms: u64| (number % 5 > 0).then_some(ms);
+    let some = |ms: u64| (!number.is_multiple_of(5)).then_some(ms);
     let row = WindowRow {
         kind: WindowKind::Arrival,
         start,
@@ -34,7 +33,7 @@ pub(crate) fn window(number: u64, version: u32) -> WrittenWindow {
         width_s: 60,
         key: WindowKey {
             arm: Some(["control", "short"][number as usize % 2].into()),
-            model: (number % 4 > 0).then(|| "qwen2-audio".into()),
+            model: (!number.is_multiple_of(4)).then(|| "qwen2-audio".into()),
             lane: Lane::ALL[number as usize % 2],
             tier: Some(Tier::Pro),
         },
@@ -90,7 +89,7 @@ pub(crate) fn report(number: u64) -> ExperimentReport {
         arm: format!("arm-{}", number % 3),
         control: "control".into(),
         metric: ["success_rate", "total_ms"][number as usize / 3 % 2].into(),
-        is_decisive: number / 3 % 2 == 0,
+        is_decisive: (number / 3).is_multiple_of(2),
         arm_units: number / 2,
         control_units: number,
         arm_uploads: number,
@@ -108,23 +107,21 @@ pub(crate) fn report(number: u64) -> ExperimentReport {
     }
 }
 
-/// Writes the rows of these numbers into each log, one transaction a number.
+/// Writes the rows of these numbers into each log.
 pub(crate) async fn write_logs(store: &Store, numbers: std::ops::Range<u64>) {
+    write_windows(store, &numbers.clone().map(|number| window(number, 1)).collect::<Vec<_>>()).await;
+    store.change_alerts(&numbers.clone().map(alert_change).collect::<Vec<_>>(), &[]).await.expect("changed");
+    store.add_experiment_report(&numbers.clone().map(report).collect::<Vec<_>>()).await.expect("added");
     for number in numbers {
-        write_window(store, window(number, 1)).await;
-        let change = alert_change(number);
-        assert!(change.after.phase == AlertPhase::Firing || change.before.is_some());
-        store.change_alerts(&[change], &[]).await.expect("changed");
-        store.add_experiment_report(&[report(number)]).await.expect("added");
         let (operation, target) = (OPERATIONS[number as usize % 2], format!("run-{number}"));
         let actor = store.acting_as(&format!("user-{}@desk", number % 3));
         actor.note_operation(operation, &target, &json!({ "uploads": number }), at(number)).await.expect("noted");
     }
 }
 
-/// Writes a window's row.
-pub(crate) async fn write_window(store: &Store, window: WrittenWindow) {
+/// Writes rows of windows.
+pub(crate) async fn write_windows(store: &Store, windows: &[WrittenWindow]) {
     let from = store.report_progress(60).await.expect("read");
     let to = connectors::store::Progress { applied_seq: from.applied_seq + 1, ..from };
-    store.write_windows(60, &[window], from, to).await.expect("written");
+    store.write_windows(60, windows, from, to).await.expect("written");
 }
