@@ -6,8 +6,8 @@ use super::{Common, Exit, show, start};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-An operation stands here if it was done, and only then; what changed nothing does not. A replay of uploads has a store of its
-own, so its beginning is shown by --data data/replays/RUN.
+What was done to the store stands here if it was done, and only then; what changed nothing does not. `process` stands here once it
+begins. So does a replay of uploads, in the store of its own: --data data/replays/RUN.
 
 Examples:
   tidemark audit --limit 20
