@@ -1,12 +1,13 @@
 //! The tables: what each is about, its columns, how it lies, and where its rows come from. Another table is another entry.
 
-use arrow::datatypes::Schema;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use records::{
-    alert_schema, attempt_batch, attempt_schema, audit_schema, dead_letter_batch, dead_letter_schema,
+    UtcMicros, alert_schema, attempt_batch, attempt_schema, audit_schema, dead_letter_batch, dead_letter_schema,
     experiment_report_schema, outcome_schema, window_schema,
 };
 
@@ -128,8 +129,16 @@ impl Table {
     pub(super) fn name_of_row(&self, rows: &RecordBatch, row: usize) -> String {
         let value = |column: &&str| {
             let values = rows.column_by_name(column).expect("a key's columns are in the schema, as a test sees");
-            let value = array_value_to_string(values, row).unwrap_or_default();
-            if value.is_empty() { format!("no {column}") } else { format!("{column} {value}") }
+            let value = match values.data_type() {
+                _ if values.is_null(row) => return format!("no {column}"),
+                // Arrow shows no moments of a named time zone.
+                DataType::Timestamp(..) => {
+                    let micros = values.as_primitive::<TimestampMicrosecondType>().value(row);
+                    UtcMicros(u64::try_from(micros).unwrap_or_default()).to_string()
+                }
+                _ => array_value_to_string(values, row).unwrap_or_default(),
+            };
+            format!("{column} {value}")
         };
         self.key.iter().map(value).collect::<Vec<_>>().join(", ")
     }

@@ -181,10 +181,10 @@ async fn in_doubt_each_tables_first_row_is_named_by_its_key() {
     let (_, ready) = dataset().await;
     let fixture = filled().await;
     for (table, parts) in [
-        ("windows", ["start 2026-09-21T14:13:20Z, width_s 60", "arm control, no model, lane high", "version 1"]),
-        ("experiment_reports", ["reported_at 2026-09-21T14:13:20Z", "experiment prompt-2", "arm arm-0"]),
-        ("alerts", ["name alert-0", "since", "2026-09-21T14:13:20Z"]),
-        ("audit", ["done_at 2026-09-21T14:13:20Z", "actor user-0@desk", "target run-0"]),
+        ("windows", ["start 2026-09-21T14:13:20.000000Z, width_s 60", "arm control, no model, lane high", "version 1"]),
+        ("experiment_reports", ["reported_at 2026-09-21T14:13:20.000000Z", "experiment prompt-2", "arm arm-0"]),
+        ("alerts", ["name alert-0", "since", "2026-09-21T14:13:20.000000Z"]),
+        ("audit", ["done_at 2026-09-21T14:13:20.000000Z", "actor user-0@desk", "target run-0"]),
     ] {
         let export = export(&fixture.store, &ready, StorageWrite, table);
         export.export_watched(START, &mut dying_at(3)).await.expect_err("died");
