@@ -2,13 +2,14 @@
 //!
 //! A definition is a TOML file that `tidemark experiment start` puts into the store. Serving workers look there every second
 //! ([`start`]), so an experiment begins and ends without a restart. A [`Report`] is worked out of the log of outcomes
-//! whenever one is asked for; workers do so now and then, and stop arms that break a guardrail.
+//! whenever one is asked for; workers do so now and then ([`look`]), stop arms that break a guardrail, and keep reports.
 
 mod definition;
 mod follow;
 mod guard;
 pub mod plot;
 mod report;
+mod snapshot;
 
 use connectors::store::{Store, StoreError};
 use operators::CurrentExperiment;
@@ -18,7 +19,9 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 
 pub use definition::{Definition, GuardrailConfig};
+pub use guard::look;
 pub use report::{Comparison, Report, Row, report};
+pub use snapshot::keep_report;
 
 /// What can go wrong with experiments in the store.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,7 @@ pub enum ExperimentError {
     },
 }
 
-/// Lets the experiment of the store run, keeps to it from here on, and watches its guardrails, until what is given back is
+/// Lets the experiment of the store run, keeps to it from here on, and looks at how it goes, until what is given back is
 /// dropped.
 ///
 /// # Errors

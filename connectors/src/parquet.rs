@@ -16,7 +16,7 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
-use records::{UtcMicros, WindowRow, outcome_schema, window_batch, window_schema};
+use records::{UtcMicros, WindowRow, window_batch, window_schema};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -28,6 +28,10 @@ pub use whole_file::WholeFile;
 
 /// Rows of a batch: what one file holds at most.
 const ROWS_PER_BATCH: u32 = 50_000;
+
+/// Under which the store keeps what the files of outcomes and of windows have.
+const OUTCOMES: &str = "parquet";
+const WINDOWS: &str = "parquet windows";
 
 /// Rows in memory at a time, beside their compressed columns.
 const ROWS_PER_PAGE: u32 = 2_000;
@@ -76,6 +80,8 @@ pub struct Exported {
 pub struct ParquetExport {
     store: Store,
     log: Log,
+    /// Under which the store keeps what these files have.
+    sink: &'static str,
     place: Place,
     rows_per_batch: u32,
     rows_per_page: u32,
@@ -86,12 +92,12 @@ impl ParquetExport {
     /// they have folders of their own, a batch is in one of them, unless its worker died while it wrote: then whoever goes
     /// on writes all of it again, to the same names.
     pub fn new(store: Store, folder: &Path) -> Self {
-        Self::of(Log::Outcomes, store, Place::Folder(folder.join("outcomes")))
+        Self::of((Log::Outcomes, OUTCOMES), store, Place::Folder(folder.join("outcomes")))
     }
 
     /// An export of window rows into `FOLDER/windows`, in the same way.
     pub fn windows(store: Store, folder: &Path) -> Self {
-        Self::of(Log::Windows, store, Place::Folder(folder.join("windows")))
+        Self::of((Log::Windows, WINDOWS), store, Place::Folder(folder.join("windows")))
     }
 
     /// An export to `URL/outcomes`, `url` being `gs://BUCKET/PREFIX` or `s3://BUCKET/PREFIX`: what was said of workers and of
@@ -100,19 +106,11 @@ impl ParquetExport {
     /// # Errors
     /// In words, where `url` is no such address, or its credentials cannot be read.
     pub fn into_bucket(store: Store, objects: &Objects, url: &str) -> Result<Self, String> {
-        Ok(Self::of(Log::Outcomes, store, Place::Bucket(Bucket::open(objects, url)?)))
+        Ok(Self::of((Log::Outcomes, OUTCOMES), store, Place::Bucket(Bucket::open(objects, url)?)))
     }
 
-    fn of(log: Log, store: Store, place: Place) -> Self {
-        Self { store, log, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
-    }
-
-    /// Under which the store keeps what these files have.
-    fn sink(&self) -> &'static str {
-        match self.log {
-            Log::Outcomes => "parquet",
-            Log::Windows => "parquet windows",
-        }
+    fn of((log, sink): (Log, &'static str), store: Store, place: Place) -> Self {
+        Self { store, log, sink, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
     }
 
     /// Writes everything that is in no file yet.
@@ -129,17 +127,17 @@ impl ParquetExport {
     /// `reached` is called at each point where a process may have died: an error ends the export there, with nothing
     /// tidied up.
     fn run(&self, runtime: &Handle, now: UtcMicros, reached: Reached) -> Result<Exported, ExportError> {
-        let _turn = runtime.block_on(self.store.claim_export(self.sink()))?;
+        let _turn = runtime.block_on(self.store.claim_export(self.sink))?;
         let _lock = self.place.claim()?;
         let mut exported = Exported::default();
-        let what = (self.sink(), self.log);
+        let what = (self.sink, self.log);
         while let Some(batch) = runtime.block_on(self.store.begin_export(what, self.rows_per_batch, now))? {
             reached()?;
             for day in runtime.block_on(self.store.days_of(self.log, batch))? {
                 exported.rows += self.write_day(runtime, batch, day, reached)?;
                 exported.files += 1;
             }
-            runtime.block_on(self.store.end_export(self.sink(), batch, now))?;
+            runtime.block_on(self.store.end_export(self.sink, batch, now))?;
             reached()?;
         }
         Ok(exported)
@@ -152,11 +150,8 @@ impl ParquetExport {
         reached()?;
 
         let path = begun.path().to_owned();
-        let schema = match self.log {
-            Log::Outcomes => outcome_schema(),
-            Log::Windows => window_schema(),
-        };
-        let mut writer = ArrowWriter::try_new(file, Arc::new(schema), Some(zstd())).map_err(at(&path))?;
+        let schema = Arc::new(self.log.schema());
+        let mut writer = ArrowWriter::try_new(file, schema, Some(zstd())).map_err(at(&path))?;
         let (mut rest, mut rows) = (batch, 0);
         while let Some((last_seq, columns)) =
             runtime.block_on(self.store.columns_of_day(self.log, rest, day, self.rows_per_page))?

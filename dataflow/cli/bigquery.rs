@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Subcommand;
 use connectors::bigquery::{BigQuery, Destination, new_stream};
+use tidemark::clock::now;
 use tidemark::config::Config;
 
 use super::{Common, Exit, show, start};
@@ -17,7 +18,7 @@ Example:
     Setup,
     /// Give up a write stream with an append in doubt, once you have looked whether its rows are in the table
     NewStream {
-        /// outcomes, attempts or dead_letters
+        /// Its name, as the error says it
         table: String,
         /// How many of the append's rows are there: all, as the error says, or 0
         #[arg(long, value_name = "N")]
@@ -39,7 +40,7 @@ impl BigQueryCommand {
                 made.iter().try_for_each(|line| show::line(&format!("made {line}")))?;
             }
             Self::NewStream { table, written } => {
-                new_stream(&start::existing_store(common).await?, &to, &table, written).await?;
+                new_stream(&start::existing_store(common).await?, &to, &table, written, now()).await?;
                 show::line(&format!("the next append to {table} goes to another stream"))?;
             }
         }

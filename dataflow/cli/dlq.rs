@@ -69,9 +69,9 @@ impl Dlq {
             Self::Purge { older_than_days, ids } => {
                 let purged = if ids.is_empty() {
                     let before = UtcMicros(now().0.saturating_sub(older_than_days.saturating_mul(DAY_US)));
-                    store.purge_before(before).await?
+                    store.purge_before(before, now()).await?
                 } else {
-                    store.purge(&ids).await?
+                    store.purge(&ids, now()).await?
                 };
                 show::say(&json!({ "purged": purged }), &format!("{purged} dead letters purged"), common.json)?;
             }

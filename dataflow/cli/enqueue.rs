@@ -62,7 +62,7 @@ impl Enqueue {
             .map(|(_, payload)| Upload::from_event(payload).map_or_else(|bad| bad.upload_id, |it| it.upload_id))
             .collect();
         let store = start::store(&config, &common.data).await?;
-        store.enqueue(&messages, now()).await?;
+        store.enqueue_audited(&messages, now()).await?;
         store.close().await;
         print(&ids, common.json)?;
         Ok(Exit::Success)

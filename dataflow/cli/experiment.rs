@@ -9,7 +9,7 @@ use operators::compare::{ArmSums, Design, MISMATCH_ALPHA};
 use serde_json::json;
 use tidemark::clock::now;
 use tidemark::config::Config;
-use tidemark::experiments::{Comparison, Definition, Report, Row, plot, report};
+use tidemark::experiments::{Comparison, Definition, Report, Row, keep_report, plot, report};
 
 use super::{Common, Exit, show, start};
 
@@ -88,19 +88,25 @@ impl Experiment {
                 if !store.stop_experiment(&name, now()).await? {
                     bail!("no experiment {name} is under way: `tidemark experiment list` shows them");
                 }
+                // How it looks at its end; workers keep another one when everything in it has ended.
+                keep_report(&store, &find(&store, &name).await?, now()).await?;
                 let said = format!("{name} is stopped: workers draw nothing further into it from the next second on");
                 show::say(&json!({ "stopped": name }), &said, common.json)?;
             }
             Self::List => list(&store.experiments().await?, common.json)?,
             Self::Report { name, svg } => {
-                let found = store.experiments().await?.into_iter().find(|stored| stored.name == name);
-                let Some(stored) = found else { bail!("no experiment {name}: `tidemark experiment list` shows them") };
+                let stored = find(&store, &name).await?;
                 print(&report(&store, &stored, now()).await?, svg.as_deref(), common.json)?;
             }
         }
         store.close().await;
         Ok(Exit::Success)
     }
+}
+
+async fn find(store: &Store, name: &str) -> anyhow::Result<StoredExperiment> {
+    let found = store.experiments().await?.into_iter().find(|stored| stored.name == name);
+    found.with_context(|| format!("no experiment {name}: `tidemark experiment list` shows them"))
 }
 
 async fn begin(store: &Store, definition: &Definition, json: bool) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The command line: what it takes, and which command does it.
 
 mod alerts;
+mod audit;
 mod bigquery;
 mod calibrate;
 mod distil;
@@ -87,6 +88,8 @@ enum Command {
     /// Experiments: which arms uploads are drawn into, and which one is better
     #[command(subcommand)]
     Experiment(experiment::Experiment),
+    /// Show what was done to the data, and by whom, the newest first
+    Audit(audit::Audit),
     /// Google Cloud Pub/Sub: what has to be there
     #[command(subcommand, name = "pubsub")]
     PubSub(pubsub::PubSub),
@@ -146,6 +149,7 @@ fn command() -> Exit {
             Command::Replay(command) => command.run(&common).await,
             Command::Dlq(command) => command.run(&common).await,
             Command::Experiment(command) => command.run(&common).await,
+            Command::Audit(command) => command.run(&common).await,
             Command::PubSub(command) => command.run(&common).await,
             Command::Model(command) => command.run(&common).await,
             Command::Train(command) => command.run(&common).await,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use connectors::listed::Listed;
 use connectors::source::Source;
 use indicatif::{ProgressBar, ProgressStyle};
-use records::{Mode, Status, Tier};
+use records::{Mode, Operation, Status, Tier};
+use serde_json::json;
+use tidemark::clock::now;
 use tidemark::config::Config;
 use tidemark::drain::{self, Signals};
 use tidemark::worker::Worker;
@@ -39,6 +41,7 @@ impl Process {
 
         let store = start::store(&config, &common.data).await?;
         let models = start::models(&config).await?;
+        store.note_operation(Operation::Process, "uploads", &json!({ "uploads": ids.len() }), now()).await?;
         let source = Arc::new(Listed::new(events));
         let objects = start::objects(&config, &common.data);
         let parts = start::parts(&config, Arc::clone(&source) as Arc<dyn Source>, &store, &objects, &models)?;

@@ -76,7 +76,7 @@ pub async fn report(store: &Store, stored: &StoredExperiment, now: UtcMicros) ->
         after = *last;
         page.iter().for_each(|(_, outcome)| tally.add(outcome));
     }
-    let end = [stored.ends_at, stored.stopped_at].into_iter().flatten().fold(now, UtcMicros::min);
+    let end = stored.end().map_or(now, |end| end.min(now));
     let days = end.0.saturating_sub(stored.starts_at.0) as f64 / DAY_US;
     let comparisons = tally.pairs().map(|pair| compare(&definition, pair, &tally, stored, days)).collect();
     Ok(Report { comparisons, course: tally.course().to_vec(), complete_until, definition })
@@ -147,7 +147,8 @@ impl Report {
     }
 }
 
-fn verdict(verdict: &Verdict) -> &'static str {
+/// A verdict's name.
+pub(super) fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Mismatch(_) => "mismatch",
         Verdict::TooEarly(_) => "too_early",

@@ -3,7 +3,7 @@
 
     deploy/bigquery/on_parquet.py data deploy/bigquery/queries/03_success_by_arm.sql
 
-Each folder below the first argument is a table: outcomes, and attempts and dead_letters where they are.
+Each folder below the first argument is a table: outcomes and windows, and the others where they are.
 --json prints the names of the columns and then the rows, each a JSON list.
 """
 
@@ -15,9 +15,9 @@ import sys
 import duckdb
 
 HERE = pathlib.Path(__file__).resolve().parent
-TABLES = ("outcomes", "attempts", "dead_letters")
+TABLES = ("outcomes", "attempts", "dead_letters", "windows", "experiment_reports", "alerts", "audit")
 # In the order in which they look at each other.
-VIEWS = ("standing_outcomes", "daily_quality", "fallback_calls", "fallback_cost")
+VIEWS = ("standing_outcomes", "daily_quality", "fallback_calls", "fallback_cost", "standing_windows")
 
 
 def connect(data):

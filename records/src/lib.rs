@@ -5,12 +5,15 @@
 
 mod admitted;
 mod alert;
+mod alert_columns;
 mod annotation;
 mod attempt;
 mod attempt_columns;
+mod audit;
 mod columns;
 mod event;
 mod dead_letter_columns;
+mod experiment_report;
 mod fault;
 mod measured;
 mod outcome;
@@ -24,12 +27,15 @@ mod window_columns;
 
 pub use admitted::Admitted;
 pub use alert::{Alert, AlertPhase, Notice, Severity};
+pub use alert_columns::{alert_batch, alert_schema};
 pub use annotation::{Annotation, Metadata};
 pub use attempt::Attempt;
 pub use attempt_columns::{AttemptRow, attempt_batch, attempt_schema};
+pub use audit::{AuditEntry, Operation, audit_batch, audit_schema};
 pub use columns::{outcome_batch, outcome_schema};
 pub use dead_letter_columns::{DeadLetterRow, dead_letter_batch, dead_letter_schema};
 pub use event::{Announced, ObjectDefaults, announced};
+pub use experiment_report::{ExperimentReport, experiment_report_batch, experiment_report_schema};
 pub use fault::{ErrorType, Fault, FaultClass};
 pub use measured::Measured;
 pub use outcome::{Branch, Outcome, Status};

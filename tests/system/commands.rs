@@ -62,6 +62,8 @@ fn process_describes_files_and_prints_an_object_a_line() {
         }
     }
     assert_eq!(home.outcomes().len(), 2, "they are in the store, too");
+    let log = json_lines(&home.succeed(&["audit", "--json"]));
+    assert_eq!((&log[0]["operation"], &log[0]["detail"]["uploads"]), (&"process".into(), &2.into()));
 }
 
 #[test]
@@ -127,6 +129,14 @@ fn a_dead_letter_is_listed_shown_redriven_and_purged() {
     assert!(error.contains("late"), "{error}");
     let unknown = home.run(&["dlq", "redrive", "nobody"]);
     assert_eq!(unknown.status.code(), Some(1));
+
+    let log = json_lines(&home.succeed(&["audit", "--json"]));
+    let done: Vec<_> = log.iter().map(|entry| entry["operation"].as_str().expect("an operation")).collect();
+    assert_eq!(done, ["purge", "redrive", "enqueue"], "the newest first, and nothing that changed nothing");
+    assert_eq!(log[1]["detail"]["upload_ids"], serde_json::json!(["late"]));
+    assert!(log.iter().all(|entry| entry["actor"].as_str().is_some_and(|actor| actor.contains('@'))), "{log:?}");
+    let table = home.succeed(&["audit", "--limit", "1"]);
+    assert!(table.contains("purge") && !table.contains("enqueue"), "{table}");
 }
 
 #[test]

@@ -157,6 +157,10 @@ fn a_running_worker_takes_up_an_experiment_and_leaves_it() {
     assert!(error.contains("give this one another"), "{error}");
     let listed = json_lines(&home.succeed(&["experiment", "list", "--json"]));
     assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("first"), &json!("stopped")));
+    let log = json_lines(&home.succeed(&["audit", "--json"]));
+    let done =
+        |operation: &str| log.iter().filter(|it| it["operation"] == operation && it["target"] == "first").count();
+    assert_eq!((done("start_experiment"), done("stop_experiment")), (1, 1), "{log:?}");
     let error = home.fail(&["experiment", "report", "nobody"]);
     assert!(error.contains("nobody") && error.contains("experiment list"), "{error}");
 }

@@ -139,6 +139,11 @@ fn the_past_is_replayed_with_another_threshold_and_prompt_and_production_is_as_i
     assert!(data.join("outcomes").is_dir());
 
     assert!(production(&home) == before, "not a byte of production was changed, and no file was added");
+    let mut audit = Command::new(env!("CARGO_BIN_EXE_tidemark"));
+    let run = home.path("data/replays/lenient");
+    let log = audit.args(["audit", "--json", "--data"]).arg(run).output().expect("the command runs");
+    let log = json_lines(&text(&log.stdout));
+    assert_eq!((log.len(), &log[0]["operation"], &log[0]["target"]), (1, &"replay".into(), &"lenient".into()));
 }
 
 #[test]

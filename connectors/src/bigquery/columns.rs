@@ -70,3 +70,95 @@ pub(super) static DEAD_LETTERS: [(&str, &str); 15] = [
     ("arrived_at", "first admission; a redriven upload keeps it"),
     ("died_at", "when it was dead-lettered"),
 ];
+
+/// Of `windows`.
+pub(super) static WINDOWS: [(&str, &str); 32] = [
+    ("kind", "arrival: a window holds the uploads that arrived in it, slow and failed ones included"),
+    ("start", "the window's first moment"),
+    ("end", "the first moment behind it"),
+    ("width_s", "from start to end, in seconds"),
+    ("arm", "the experiment arm; null where the event could not be read"),
+    ("model", "the model whose answers these are; null for those without one"),
+    ("lane", "the priority they ran under: high or low"),
+    ("tier", "their customers': enterprise, pro or free; null where the event could not be read"),
+    ("version", "1, and one more each time that the row is corrected; the largest version stands"),
+    ("requests", "uploads: completed and dead-lettered"),
+    ("completed", "those that have metadata"),
+    ("dead_lettered", "those that have none"),
+    ("errors", "why those have none, counted by type, a JSON object as text"),
+    ("fallbacks", "those that have the paid model's answer"),
+    ("cache_hits", "those that have an earlier answer to the same audio"),
+    ("below_threshold", "those that have the primary's answer although it was less sure than the threshold"),
+    (
+        "queued_p50_ms",
+        "from arrival to the first work of a model: half waited no longer; redriven uploads do not count here",
+    ),
+    ("queued_p90_ms", "90 in 100 waited no longer"),
+    ("queued_p95_ms", "95 in 100 waited no longer"),
+    ("queued_p99_ms", "99 in 100 waited no longer"),
+    ("inference_p50_ms", "models' work on an upload with an answer of its own: half took no longer"),
+    ("inference_p90_ms", "90 in 100 took no longer"),
+    ("inference_p95_ms", "95 in 100 took no longer"),
+    ("inference_p99_ms", "99 in 100 took no longer"),
+    ("total_p50_ms", "from arrival to outcome: half took no longer; redriven uploads do not count here"),
+    ("total_p90_ms", "90 in 100 took no longer"),
+    ("total_p95_ms", "95 in 100 took no longer"),
+    ("total_p99_ms", "99 in 100 took no longer"),
+    ("confidence_histogram", "uploads by confidence in 20 bins of equal width from 0 to 1, a JSON array as text"),
+    ("confidence_mean", "of those in the histogram, from 0 to 1; null without any"),
+    ("cost_micro_usd", "spent on calls, in millionths of a US dollar"),
+    ("cost_per_request_micro_usd", "the same by upload; null without any"),
+];
+
+/// Of `experiment_reports`.
+pub(super) static EXPERIMENT_REPORTS: [(&str, &str); 21] = [
+    ("reported_at", "when the report was made; the same in all rows of one"),
+    ("complete_until", "what arrived before has its outcome and counts; what arrived later does not yet"),
+    ("experiment", "the experiment, as in outcomes"),
+    ("arm", "the arm that is compared"),
+    ("control", "the arm that it is compared with"),
+    (
+        "metric",
+        "what is compared: success_rate, error_rate, fallback_rate, confidence (shares of 1), inference_ms, total_ms, or cost \
+         (US dollars by upload)",
+    ),
+    ("is_decisive", "whether the verdict is about this metric"),
+    ("arm_units", "of the arm: what was drawn as one, customers or uploads"),
+    ("control_units", "of the control"),
+    ("arm_uploads", "uploads of the arm"),
+    ("control_uploads", "uploads of the control"),
+    ("arm_value", "the arm's mean; null where no upload has a value"),
+    ("control_value", "the control's mean; null where no upload has a value"),
+    ("difference", "the arm less the control; null where it is too early to tell"),
+    ("low", "the lower end of the difference's interval, which holds at all looks together"),
+    ("high", "the upper end of it"),
+    ("confidence_level", "how sure the interval is: 0.95 with two arms"),
+    ("verdict", "what may be said of the arm: better, worse, alike, undecided, too_early or mismatch"),
+    ("mismatch_p_value", "the p-value of the split being what was asked for"),
+    ("stopped_at", "when the arm was stopped before its experiment's end; null where it was not"),
+    ("stop_reason", "why it was stopped, in words; null where it was not"),
+];
+
+/// Of `alerts`.
+pub(super) static ALERTS: [(&str, &str); 8] = [
+    ("name", "the alert's name in the configuration"),
+    ("phase", "what it became: firing or resolved"),
+    ("since", "when it became so; rises with each change of an alert"),
+    ("starts_at", "when it began to fire, the same in the row of its end"),
+    ("ends_at", "when it was resolved; null while it fires"),
+    ("severity", "how much it matters: critical, warning or info"),
+    ("labels", "what it is about, such as its lane or arm, a JSON object as text"),
+    ("annotations", "its summary and the value that was read, a JSON object as text"),
+];
+
+/// Of `audit`.
+pub(super) static AUDIT: [(&str, &str); 5] = [
+    ("done_at", "when it was done"),
+    ("actor", "who did it: user@host of the process, or guardrail"),
+    (
+        "operation",
+        "what was done: enqueue, process, redrive, purge, forget_cached, start_experiment, stop_experiment, stop_arm or new_stream",
+    ),
+    ("target", "to what: queue, uploads or dead_letters, or the name of an experiment, a customer or a table"),
+    ("detail", "the particulars, such as how many uploads and which, a JSON object as text"),
+];

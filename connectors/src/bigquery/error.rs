@@ -88,7 +88,7 @@ pub enum BigQueryError {
     /// A write stream is not where it was left.
     #[error(
         "the write stream {stream} does not take {rows} rows at {offset}: {message}. It goes on once somebody has looked \
-         whether those rows, the first of them of the upload {upload_id}, are in the table {table}: \
+         whether those rows, the first of them with {first_row}, are in the table {table}: \
          `tidemark bigquery new-stream {table} --written {rows}` if they are, `--written 0` if not"
     )]
     OffStream {
@@ -100,8 +100,8 @@ pub enum BigQueryError {
         offset: u64,
         /// How many rows.
         rows: u64,
-        /// Whose row is the first of the append.
-        upload_id: String,
+        /// What names the first row of the append: columns with their values.
+        first_row: String,
         /// BigQuery's reason.
         message: String,
     },

@@ -14,8 +14,8 @@ use super::schema::{for_bigquery, with_bigquery_types};
 use super::{Reached, TableExport};
 use crate::store::{Batch, TableState};
 
-/// Outcomes in memory at a time, beside their compressed columns.
-const OUTCOMES_PER_PAGE: u64 = 2_000;
+/// The log's rows in memory at a time, beside their compressed columns.
+const ROWS_PER_PAGE: u64 = 2_000;
 
 /// How long a job is waited for; after that it is looked up by the next export.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,7 +130,7 @@ impl TableExport {
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(zstd))?;
         let (mut first, mut rows) = (range.first_seq, 0);
         while first <= range.last_seq {
-            let last = range.last_seq.min(first + OUTCOMES_PER_PAGE - 1);
+            let last = range.last_seq.min(first + ROWS_PER_PAGE - 1);
             let page = (self.table.rows)(&self.store, Batch { first_seq: first, last_seq: last }).await?;
             writer.write(&for_bigquery(&page)?)?;
             rows += page.num_rows() as u64;

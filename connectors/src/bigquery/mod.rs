@@ -1,7 +1,7 @@
-//! The store's outcomes, attempts and dead letters in BigQuery, each row exactly once.
+//! The store's logs in BigQuery, and what hangs on outcomes, each row exactly once.
 //!
-//! A table's rows come from the log of outcomes, in ranges that are fixed in the store before anything is sent. A range is
-//! sent in one of two ways, and what is sent twice is there once:
+//! A table's rows come from a log of the store, in ranges that are fixed there before anything is sent. A range is sent in one of
+//! two ways, and what is sent twice is there once:
 //!
 //! - [`WriteMethod::LoadJobs`]: one load job a range, whose id follows from store, table and range. BigQuery takes an id
 //!   once, so a job that was sent twice is refused, and its end is looked up.
@@ -31,11 +31,11 @@ pub use tables::reference;
 use crate::store::{Batch, Store, TableState, WriteMethod};
 use api::Api;
 
-/// Outcomes of a range: what one load job holds at most, with their attempts.
-const OUTCOMES_PER_JOB: u32 = 50_000;
+/// The log's rows of a range: what one load job holds at most, of outcomes all their attempts.
+const ROWS_PER_JOB: u32 = 50_000;
 
-/// Outcomes of a range that is appended. Its rows are in memory at once.
-const OUTCOMES_PER_APPEND: u32 = 1_000;
+/// The log's rows of a range that is appended. What comes of them is in memory at once.
+const ROWS_PER_APPEND: u32 = 1_000;
 
 /// Bytes of rows in an append. BigQuery takes 10 MB with everything around them, the emulator 4 MiB.
 const BYTES_PER_APPEND: usize = 3 << 20;
@@ -89,21 +89,17 @@ pub struct TableExport {
 /// What is sent at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Outcomes of a load job's range.
-    pub outcomes_per_job: u32,
-    /// Outcomes of a range that is appended.
-    pub outcomes_per_append: u32,
+    /// The log's rows of a load job's range.
+    pub rows_per_job: u32,
+    /// The log's rows of a range that is appended.
+    pub rows_per_append: u32,
     /// Bytes of rows in an append.
     pub bytes_per_append: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            outcomes_per_job: OUTCOMES_PER_JOB,
-            outcomes_per_append: OUTCOMES_PER_APPEND,
-            bytes_per_append: BYTES_PER_APPEND,
-        }
+        Self { rows_per_job: ROWS_PER_JOB, rows_per_append: ROWS_PER_APPEND, bytes_per_append: BYTES_PER_APPEND }
     }
 }
 
@@ -145,11 +141,11 @@ impl TableExport {
         loop {
             let mut state = self.store.table_state(&self.sink).await?;
             let method = state.method.unwrap_or(self.method);
-            let outcomes = match method {
-                WriteMethod::LoadJobs => self.limits.outcomes_per_job,
-                WriteMethod::StorageWrite => self.limits.outcomes_per_append,
+            let rows = match method {
+                WriteMethod::LoadJobs => self.limits.rows_per_job,
+                WriteMethod::StorageWrite => self.limits.rows_per_append,
             };
-            let Some(range) = self.store.begin_export((&self.sink, self.table.log), outcomes, now).await? else {
+            let Some(range) = self.store.begin_export((&self.sink, self.table.log), rows, now).await? else {
                 return Ok(written);
             };
             reached()?;
@@ -169,7 +165,7 @@ impl TableExport {
         }
     }
 
-    /// The table's rows that come from outcomes `first_seq` to `last_seq` of the log, in the types of its schema in Arrow.
+    /// The table's rows that come from rows `first_seq` to `last_seq` of its log, in the types of its schema in Arrow.
     ///
     /// # Errors
     /// The store's.
@@ -184,7 +180,13 @@ impl TableExport {
 /// # Errors
 /// [`BigQueryError::NothingInDoubt`], and [`BigQueryError::Partly`] where `written` is neither none nor all of them: an append
 /// is whole or not at all.
-pub async fn new_stream(store: &Store, to: &Destination, table: &str, written: u64) -> Result<(), BigQueryError> {
+pub async fn new_stream(
+    store: &Store,
+    to: &Destination,
+    table: &str,
+    written: u64,
+    now: UtcMicros,
+) -> Result<(), BigQueryError> {
     let sink = sink(to, table);
     let _turn = store.claim_export(&sink).await?;
     let state = store.table_state(&sink).await?;
@@ -192,11 +194,7 @@ pub async fn new_stream(store: &Store, to: &Destination, table: &str, written: u
     match written {
         _ if state.stream.is_none() => Err(BigQueryError::NothingInDoubt { table: table.to_owned() }),
         written if written != 0 && written != pending => Err(BigQueryError::Partly { written, pending }),
-        written => {
-            let rows_done = state.rows_done + written;
-            let mut next = TableState { stream: None, next_offset: 0, pending_rows: 0, rows_done, ..state };
-            Ok(store.note_table_state(&sink, &mut next).await?)
-        }
+        written => Ok(store.forget_stream((&sink, table), state, written, now).await?),
     }
 }
 

@@ -15,11 +15,12 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use super::error::BigQueryError;
 use super::tables::Table;
 
-/// The schema in types that BigQuery has: it knows no unsigned numbers, and ours fit.
+/// The schema in types that BigQuery has: it knows no unsigned numbers, and ours fit; a list is a JSON array as text.
 pub(super) fn with_bigquery_types(schema: Schema) -> Schema {
     let field = |field: &Arc<Field>| {
         let kind = match field.data_type() {
             DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+            DataType::List(_) => DataType::Utf8,
             other => other.clone(),
         };
         Field::new(field.name(), kind, true)
@@ -130,6 +131,20 @@ pub(super) fn migrated(
 mod tests {
     use super::super::tables::TABLES;
     use super::*;
+
+    #[test]
+    fn a_list_is_a_json_array_as_text() {
+        use arrow::array::{AsArray, ListArray, UInt64Array};
+        use arrow::buffer::OffsetBuffer;
+        let bins = Arc::new(Field::new("item", DataType::UInt64, false));
+        let values = Arc::new(UInt64Array::from(vec![0, 10, 200]));
+        let lists = ListArray::new(Arc::clone(&bins), OffsetBuffer::from_lengths([3, 0]), values, None);
+        let schema = Arc::new(Schema::new(vec![Field::new("histogram", DataType::List(bins), false)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(lists)]).expect("a batch");
+        let texts = for_bigquery(&rows).expect("types that BigQuery has").column(0).as_string::<i32>().clone();
+        let read = texts.iter().flatten().map(|text| serde_json::from_str::<Vec<u64>>(text).expect("JSON"));
+        assert_eq!(read.collect::<Vec<_>>(), [vec![0, 10, 200], vec![]]);
+    }
 
     #[test]
     fn a_table_as_it_is_made_needs_nothing() {

@@ -122,13 +122,12 @@ impl TableExport {
         state: &TableState,
         message: String,
     ) -> BigQueryError {
-        use arrow::array::AsArray;
         BigQueryError::OffStream {
             stream: state.stream.clone().unwrap_or_default(),
             table: self.table.name,
             offset: state.next_offset,
             rows: state.pending_rows,
-            upload_id: batch.column(0).as_string::<i32>().value(state.rows_done as usize).to_owned(),
+            first_row: self.table.name_of_row(batch, state.rows_done as usize),
             message,
         }
     }

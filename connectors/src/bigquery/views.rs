@@ -1,7 +1,7 @@
 //! The views of the dataset, in the order in which they look at each other.
 
 /// Name, what it shows, and query, which names tables as `tidemark.outcomes`.
-pub(super) static VIEWS: [(&str, &str, &str); 4] = [
+pub(super) static VIEWS: [(&str, &str, &str); 5] = [
     (
         "standing_outcomes",
         "How each upload stands: the outcome of its largest version.",
@@ -21,5 +21,10 @@ pub(super) static VIEWS: [(&str, &str, &str); 4] = [
         "fallback_cost",
         "What the paid model cost, by day, customer and model.",
         include_str!("../../../deploy/bigquery/views/fallback_cost.sql"),
+    ),
+    (
+        "standing_windows",
+        "How each window stands: its rows in their largest versions.",
+        include_str!("../../../deploy/bigquery/views/standing_windows.sql"),
     ),
 ];

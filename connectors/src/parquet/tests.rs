@@ -37,7 +37,11 @@ impl Home {
                 staging: folder.join("tmp"),
             }),
         };
-        ParquetExport { rows_per_batch: 6, rows_per_page: 2, ..ParquetExport::of(Log::Outcomes, store, place) }
+        ParquetExport {
+            rows_per_batch: 6,
+            rows_per_page: 2,
+            ..ParquetExport::of((Log::Outcomes, OUTCOMES), store, place)
+        }
     }
 
     /// The same over outcomes of two days.

@@ -1,4 +1,5 @@
-//! How alerts stand, and what of it somebody is still to be told: a change and its notices are one transaction.
+//! How alerts stand, what was told of them, and what of it somebody is still to be told: a change, its row in the log and its
+//! notices are one transaction.
 
 use records::{Alert, Notice, UtcMicros};
 
@@ -23,6 +24,9 @@ const BEGIN: &str =
 /// Only from where it was: of two that believe to have the turn, one goes on.
 const CHANGE: &str = "UPDATE alerts SET phase = $2, since = $3, notice = $4 WHERE name = $1 AND since = $5";
 
+/// The log: its rows are never changed.
+const CHANGES: &str = "alert_changes (name, phase, since, notice)";
+
 const NOTICES: &str = "alert_notices (target, notice)";
 
 const UNTOLD: &str = "SELECT id, notice FROM alert_notices WHERE target = $1 AND id > $2 ORDER BY id LIMIT $3";
@@ -38,15 +42,15 @@ impl Store {
         self.database.read(ALL, &[]).await?.iter().map(alert).collect()
     }
 
-    /// Writes changes, and for each that is to be told a notice for each of `targets`: all or none. Whoever writes has the turn of
-    /// [`Store::claim_export`] for `alerts`.
+    /// Writes changes, and for each that is to be told a row of the log and a notice for each of `targets`: all or none. Whoever
+    /// writes has the turn of [`Store::claim_export`] for `alerts`.
     ///
     /// # Errors
     /// [`StoreError::Held`] where an alert is not any more as it was known: then nothing was written, and somebody else goes on, or
     /// an earlier try was done. Other [`StoreError`]s.
     pub async fn change_alerts(&self, changes: &[AlertChange], targets: &[String]) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin().await?;
-        let mut notices = Vec::new();
+        let mut transaction = self.database.begin_in_turn().await?;
+        let (mut told, mut notices) = (Vec::new(), Vec::new());
         for AlertChange { before, after } in changes {
             let notice = after.notice.as_ref().map(json);
             let mut values: Vec<Value<'_>> =
@@ -59,8 +63,10 @@ impl Store {
             if let Some(notice) = notice.filter(|_| after.phase.is_told()) {
                 let of = |target: &String| vec![Value::from(target.clone()), Value::from(notice.clone())];
                 notices.extend(targets.iter().map(of));
+                told.push(vec![(&after.name).into(), after.phase.as_str().into(), after.since.0.into(), notice.into()]);
             }
         }
+        transaction.insert(CHANGES, &told, "").await?;
         transaction.insert(NOTICES, &notices, "").await?;
         transaction.commit().await
     }
@@ -83,7 +89,8 @@ impl Store {
     }
 }
 
-fn alert(row: &Row) -> Result<Alert, StoreError> {
+/// The alert of a row.
+pub(super) fn alert(row: &Row) -> Result<Alert, StoreError> {
     let notice: Option<&str> = row.get("notice")?;
     Ok(Alert {
         name: row.get("name")?,

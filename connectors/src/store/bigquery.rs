@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use records::{AttemptRow, DeadLetterRow, Status, UploadId, UtcMicros};
+use records::{AttemptRow, DeadLetterRow, Operation, Status, UploadId, UtcMicros};
+use serde_json::json;
 
 use super::database::Transaction;
 use super::exports::{Batch, END};
@@ -83,8 +84,6 @@ const ATTEMPTS: &str = "SELECT o.upload_id, o.version, o.customer_id, o.lane, o.
     a.branch, a.model, a.started_at, a.duration_ms, a.cost_micro_usd, a.fault
     FROM outcomes AS o JOIN attempts AS a USING (seq) WHERE o.seq BETWEEN $1 AND $2 ORDER BY o.seq, a.position";
 
-const OUTCOMES: &str = "SELECT * FROM outcomes WHERE seq BETWEEN $1 AND $2 ORDER BY seq";
-
 const DEAD: &str = "SELECT * FROM outcomes WHERE seq BETWEEN $1 AND $2 AND status = $3 ORDER BY seq";
 
 impl Store {
@@ -130,6 +129,27 @@ impl Store {
         Ok(())
     }
 
+    /// Gives up a table's write stream: of the append that was in doubt, `written` rows are there.
+    ///
+    /// # Errors
+    /// As [`Self::note_table_state`].
+    pub(crate) async fn forget_stream(
+        &self,
+        (sink, table): (&str, &str),
+        state: TableState,
+        written: u64,
+        now: UtcMicros,
+    ) -> Result<(), StoreError> {
+        let detail = json!({ "stream": state.stream, "written": written });
+        let rows_done = state.rows_done + written;
+        let next = TableState { stream: None, next_offset: 0, pending_rows: 0, rows_done, ..state };
+        let mut transaction = self.database.begin_in_turn().await?;
+        let noted = transaction.execute(NOTE, &state_values(sink, &next)).await?;
+        self.was_noted(noted)?;
+        self.audit(&mut transaction, (Operation::NewStream, table, &detail), now).await?;
+        transaction.commit().await
+    }
+
     fn was_noted(&self, changed: u64) -> Result<(), StoreError> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Held { store: self.url.to_string(), by: "exporting from" }) }
     }
@@ -152,11 +172,6 @@ impl Store {
         // Of a sink's ranges the last one is all that is looked at.
         transaction.execute(FORGET, &[sink.into(), range.first_seq.into()]).await?;
         transaction.commit().await
-    }
-
-    /// The outcomes of a range of the log, in order.
-    pub(crate) async fn outcomes_between(&self, range: Batch) -> Result<Vec<records::Outcome>, StoreError> {
-        self.database.read(OUTCOMES, &range_values(range)).await?.iter().map(outcome).collect()
     }
 
     /// Every call of a model for the outcomes of a range of the log, in order.

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use records::{Annotation, Confidence, MicroUsd, UtcMicros};
+use records::{Annotation, Confidence, MicroUsd, Operation, UtcMicros};
+use serde_json::json as object;
 
 use super::database::Transaction;
 use super::outcomes::write_outcomes;
@@ -141,8 +142,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_cached(&self, customer_id: &str) -> Result<u64, StoreError> {
-        self.write_one(FORGET_CUSTOMER, &[customer_id.into()]).await
+    pub async fn forget_cached(&self, customer_id: &str, now: UtcMicros) -> Result<u64, StoreError> {
+        let mut transaction = self.database.begin_in_turn().await?;
+        let forgotten = transaction.execute(FORGET_CUSTOMER, &[customer_id.into()]).await?;
+        if forgotten > 0 {
+            let detail = object!({ "answers": forgotten });
+            self.audit(&mut transaction, (Operation::ForgetCached, customer_id, &detail), now).await?;
+        }
+        transaction.commit().await?;
+        Ok(forgotten)
     }
 
     /// Deletes the answers that have expired; how many.

@@ -33,8 +33,8 @@ impl Database {
         })
     }
 
-    /// Begins a transaction while which no other one of this kind runs, of whatever process: those that write the log of
-    /// outcomes, or depend on that nobody does. On SQLite all transactions are of this kind.
+    /// Begins a transaction while which no other one of this kind runs, of whatever process: those that write a log whose
+    /// rows have numbers, or depend on that nobody does. On SQLite all transactions are of this kind.
     pub(super) async fn begin_in_turn(&self) -> Result<Transaction, StoreError> {
         Ok(match self {
             Self::Sqlite { .. } => self.begin().await?,

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use records::{Attempt, Outcome, Status, UploadId, UtcMicros};
+use records::{Attempt, Operation, Outcome, Status, UploadId, UtcMicros};
+use serde_json::json;
 
 use super::database::Transaction;
 use super::rows::{moment, outcome, parse};
-use super::values::{Row, Value, list};
+use super::values::{Row, list};
 use super::{Store, StoreError};
 
 /// An upload that ended without metadata.
@@ -39,6 +40,9 @@ pub enum Redriven {
     Unknown,
 }
 
+/// Uploads that one row of the audit log names.
+const UPLOADS_PER_ENTRY: usize = 1_000;
+
 const STATE: &str = "SELECT a.version, o.status, d.seq AS kept
     FROM json_each($1) AS asked
     LEFT JOIN admissions AS a ON a.upload_id = asked.value ->> 0
@@ -60,7 +64,8 @@ const COUNT_UP: &str = "UPDATE admissions SET version = version + 1
         WHERE seq IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_each($1)))";
 
 const PURGE: &str = "DELETE FROM dead_letters WHERE seq IN
-    (SELECT seq FROM outcomes WHERE upload_id IN (SELECT value ->> 0 FROM json_each($1)))";
+    (SELECT seq FROM outcomes WHERE upload_id IN (SELECT value ->> 0 FROM json_each($1)))
+    RETURNING (SELECT o.upload_id FROM outcomes AS o WHERE o.seq = dead_letters.seq) AS upload_id";
 
 const PURGE_BEFORE: &str = "DELETE FROM dead_letters WHERE seq IN
     (SELECT d.seq FROM dead_letters AS d CROSS JOIN outcomes AS o WHERE o.seq = d.seq AND o.completed_at < $1)";
@@ -103,16 +108,20 @@ impl Store {
         let mut transaction = self.database.begin_in_turn().await?;
         let states = transaction.fetch(STATE, &[list(ids.iter().map(|id| [id]))]).await?;
         let mut seqs = HashSet::new();
-        let mut answers = Vec::with_capacity(ids.len());
-        for state in &states {
+        let (mut answers, mut requeued) = (Vec::with_capacity(ids.len()), Vec::new());
+        for (id, state) in ids.iter().zip(&states) {
             answers.push(match redrivable(state)? {
-                Ok((seq, version)) if seqs.insert(seq) => Redriven::Requeued { version },
+                Ok((seq, version)) if seqs.insert(seq) => {
+                    requeued.push(id.as_str());
+                    Redriven::Requeued { version }
+                }
                 Ok(_) => Redriven::AlreadyRequeued,
                 Err(answer) => answer,
             });
         }
         if !seqs.is_empty() {
             requeue(&mut transaction, &seqs, now).await?;
+            self.audit_uploads(&mut transaction, Operation::Redrive, &requeued, now).await?;
         }
         transaction.commit().await?;
         Ok(answers)
@@ -123,24 +132,47 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn purge(&self, ids: &[UploadId]) -> Result<u64, StoreError> {
-        self.purge_by(PURGE, list(ids.iter().map(|id| [id]))).await
+    pub async fn purge(&self, ids: &[UploadId], now: UtcMicros) -> Result<u64, StoreError> {
+        // Never while a redrive is under way, which has to find what it saw.
+        let mut transaction = self.database.begin_in_turn().await?;
+        let rows = transaction.fetch(PURGE, &[list(ids.iter().map(|id| [id]))]).await?;
+        let mut purged: Vec<&str> = rows.iter().map(|row| row.get("upload_id")).collect::<Result<_, _>>()?;
+        // An upload has one of each version that died.
+        purged.sort_unstable();
+        purged.dedup();
+        self.audit_uploads(&mut transaction, Operation::Purge, &purged, now).await?;
+        transaction.commit().await?;
+        Ok(rows.len() as u64)
     }
 
     /// Deletes the dead letters from before a moment, as [`Self::purge`] does.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn purge_before(&self, moment: UtcMicros) -> Result<u64, StoreError> {
-        self.purge_by(PURGE_BEFORE, moment.0.into()).await
-    }
-
-    /// Never while a redrive is under way, which has to find what it saw.
-    async fn purge_by(&self, statement: &str, value: Value<'_>) -> Result<u64, StoreError> {
+    pub async fn purge_before(&self, moment: UtcMicros, now: UtcMicros) -> Result<u64, StoreError> {
         let mut transaction = self.database.begin_in_turn().await?;
-        let purged = transaction.execute(statement, &[value]).await?;
+        let purged = transaction.execute(PURGE_BEFORE, &[moment.0.into()]).await?;
+        if purged > 0 {
+            let detail = json!({ "before": moment, "uploads": purged });
+            self.audit(&mut transaction, (Operation::Purge, "dead_letters", &detail), now).await?;
+        }
         transaction.commit().await?;
         Ok(purged)
+    }
+
+    /// Notes what was done to dead letters: a row for so many of them as fit one.
+    async fn audit_uploads(
+        &self,
+        transaction: &mut Transaction,
+        operation: Operation,
+        ids: &[&str],
+        now: UtcMicros,
+    ) -> Result<(), StoreError> {
+        for ids in ids.chunks(UPLOADS_PER_ENTRY) {
+            let detail = json!({ "uploads": ids.len(), "upload_ids": ids });
+            self.audit(transaction, (operation, "dead_letters", &detail), now).await?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Experiments: which one runs, which of its arms were stopped, and the outcomes that count in it.
 
-use records::{Outcome, UtcMicros};
+use records::{Operation, Outcome, UtcMicros};
+use serde_json::{Value as Json, json};
 
 use super::rows::{moment, outcome, unsigned};
 use super::values::Row;
@@ -32,6 +33,11 @@ impl StoredExperiment {
     /// Whether uploads are drawn into it.
     pub fn runs(&self, now: UtcMicros) -> bool {
         self.starts_at <= now && !self.is_over(now)
+    }
+
+    /// Until when uploads are drawn into it, as far as that is known.
+    pub fn end(&self) -> Option<UtcMicros> {
+        [self.ends_at, self.stopped_at].into_iter().flatten().min()
     }
 }
 
@@ -100,6 +106,9 @@ impl Store {
         let end = new.ends_at.map_or(0, |end| end.0);
         let values = [(&new.name).into(), (&new.definition).into(), new.starts_at.0.into(), end.into()];
         transaction.execute(START, &values).await?;
+        let definition: Json = serde_json::from_str(&new.definition)
+            .map_err(|error| StoreError::Damaged(format!("the definition of {}: {error}", new.name)))?;
+        self.audit(&mut transaction, (Operation::StartExperiment, &new.name, &definition), now).await?;
         transaction.commit().await?;
         Ok(Started::Started)
     }
@@ -109,7 +118,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn stop_experiment(&self, name: &str, now: UtcMicros) -> Result<bool, StoreError> {
-        Ok(self.write_one(STOP, &[name.into(), now.0.into()]).await? == 1)
+        let mut transaction = self.database.begin_in_turn().await?;
+        let is_stopped = transaction.execute(STOP, &[name.into(), now.0.into()]).await? == 1;
+        if is_stopped {
+            self.audit(&mut transaction, (Operation::StopExperiment, name, &json!({})), now).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_stopped)
     }
 
     /// Stops an arm; `false` where it was stopped already, whose time and reason then stay.
@@ -118,7 +133,14 @@ impl Store {
     /// [`StoreError`].
     pub async fn stop_arm(&self, experiment: &str, stop: &ArmStop) -> Result<bool, StoreError> {
         let values = [experiment.into(), (&stop.arm).into(), stop.stopped_at.0.into(), (&stop.reason).into()];
-        Ok(self.write_one(STOP_ARM, &values).await? == 1)
+        let mut transaction = self.database.begin_in_turn().await?;
+        let is_stopped = transaction.execute(STOP_ARM, &values).await? == 1;
+        if is_stopped {
+            let detail = json!({ "arm": stop.arm, "reason": stop.reason });
+            self.audit(&mut transaction, (Operation::StopArm, experiment, &detail), stop.stopped_at).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_stopped)
     }
 
     /// All experiments, the last one first.

@@ -1,9 +1,17 @@
-//! Which outcomes and window rows a sink of files or of load jobs has written: ranges of their logs, each begun before the
-//! first byte and ended after the last.
+//! Which rows of the store's logs a sink of files or of load jobs has written: ranges of a log, each begun before the first byte
+//! and ended after the last.
 
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use records::{UtcMicros, outcome_batch, window_batch};
+use records::{
+    UtcMicros, alert_batch, alert_schema, audit_batch, audit_schema, experiment_report_batch, experiment_report_schema,
+    outcome_batch, outcome_schema, window_batch, window_schema,
+};
 
+use super::alerts::alert;
+use super::audit::audit_entry;
+use super::experiment_reports::experiment_report;
 use super::rows::{outcome, unsigned};
 use super::values::Row;
 use super::windows::window;
@@ -28,16 +36,55 @@ pub(crate) enum Log {
     Outcomes,
     /// Rows of windows, by the day on which their window begins.
     Windows,
+    /// Changes of alerts that were told, by their day.
+    AlertChanges,
+    /// Reports of experiments, by their day.
+    ExperimentReports,
+    /// The audit log, by the day of the operation.
+    Audit,
 }
 
 impl Log {
+    /// The columns of its rows.
+    pub(crate) fn schema(self) -> Schema {
+        match self {
+            Self::Outcomes => outcome_schema(),
+            Self::Windows => window_schema(),
+            Self::AlertChanges => alert_schema(),
+            Self::ExperimentReports => experiment_report_schema(),
+            Self::Audit => audit_schema(),
+        }
+    }
+
     /// A statement for this log: `ROWS` is its table, `MOMENT` what decides on the day.
     fn statement(self, text: &str) -> String {
         let (rows, moment) = match self {
             Self::Outcomes => ("outcomes", "arrived_at"),
             Self::Windows => ("windows", "start_at"),
+            Self::AlertChanges => ("alert_changes", "since"),
+            Self::ExperimentReports => ("experiment_reports", "reported_at"),
+            Self::Audit => ("audit", "done_at"),
         };
         text.replace("ROWS", rows).replace("MOMENT", moment)
+    }
+
+    /// Rows of its table under [`Self::schema`].
+    fn columns(self, rows: &[Row]) -> Result<RecordBatch, StoreError> {
+        fn read<T>(
+            rows: &[Row],
+            one: fn(&Row) -> Result<T, StoreError>,
+            batch: fn(&[T]) -> Result<RecordBatch, ArrowError>,
+        ) -> Result<RecordBatch, StoreError> {
+            let read = rows.iter().map(one).collect::<Result<Vec<T>, _>>()?;
+            batch(&read).map_err(|error| StoreError::Damaged(error.to_string()))
+        }
+        match self {
+            Self::Outcomes => read(rows, outcome, outcome_batch),
+            Self::Windows => read(rows, window, window_batch),
+            Self::AlertChanges => read(rows, alert, alert_batch),
+            Self::ExperimentReports => read(rows, experiment_report, experiment_report_batch),
+            Self::Audit => read(rows, audit_entry, audit_batch),
+        }
     }
 }
 
@@ -51,6 +98,8 @@ const BEGIN: &str = "INSERT INTO exports (sink, first_seq, last_seq, begun_at) V
 pub(super) const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
 
 const DAYS: &str = "SELECT DISTINCT MOMENT / $3 AS day FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY day";
+
+const BETWEEN: &str = "SELECT * FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY seq";
 
 const OF_DAY: &str = "SELECT * FROM ROWS WHERE seq BETWEEN $1 AND $2 AND MOMENT / $3 = $4 ORDER BY seq LIMIT $5";
 
@@ -111,11 +160,13 @@ impl Store {
         let values = [first, last, DAY.into(), (day.0 / DAY).into(), limit.into()];
         let rows = self.database.read(&log.statement(OF_DAY), &values).await?;
         let Some(last) = rows.last() else { return Ok(None) };
-        let columns = match log {
-            Log::Outcomes => outcome_batch(&rows.iter().map(outcome).collect::<Result<Vec<_>, _>>()?),
-            Log::Windows => window_batch(&rows.iter().map(window).collect::<Result<Vec<_>, _>>()?),
-        };
-        Ok(Some((last.unsigned("seq")?, columns.map_err(|error| StoreError::Damaged(error.to_string()))?)))
+        Ok(Some((last.unsigned("seq")?, log.columns(&rows)?)))
+    }
+
+    /// The batch's rows as columns, in order.
+    pub(crate) async fn columns_between(&self, log: Log, batch: Batch) -> Result<RecordBatch, StoreError> {
+        let values = [batch.first_seq.into(), batch.last_seq.into()];
+        log.columns(&self.database.read(&log.statement(BETWEEN), &values).await?)
     }
 }
 

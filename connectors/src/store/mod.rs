@@ -12,6 +12,7 @@
 //! - [`Store::change_alerts`], [`Store::untold`]: how alerts stand, and who is to be told.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
 //! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
+//! - [`Store::audit_log`]: what was done to the data, and by whom.
 //!
 //! Each call is one transaction, for as many items as it is given. All may be repeated: an upload enqueued twice is
 //! admitted once, and an outcome committed twice is written once.
@@ -19,12 +20,14 @@
 mod admissions;
 mod alerts;
 mod arrivals;
+mod audit;
 mod bigquery;
 mod cache;
 mod claim;
 mod database;
 mod dead_letters;
 mod error;
+mod experiment_reports;
 mod experiments;
 mod exports;
 mod outcomes;
@@ -36,6 +39,8 @@ mod sqlite;
 mod url;
 mod values;
 mod windows;
+
+use std::sync::Arc;
 
 use database::Database;
 use values::Value;
@@ -60,6 +65,8 @@ pub use windows::{Progress, WrittenWindow};
 pub struct Store {
     url: StoreUrl,
     database: Database,
+    /// Who stands in the audit log.
+    actor: Arc<str>,
 }
 
 impl Store {
@@ -75,7 +82,7 @@ impl Store {
             StoreUrl::Sqlite(path) => sqlite::open(path).await?,
             StoreUrl::Postgres(text) => Database::Postgres(postgres::open(&url, text).await?),
         };
-        Ok(Self { url, database })
+        Ok(Self { url, database, actor: audit::user_at_host() })
     }
 
     /// Where it is.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use records::{Lane, UtcMicros};
+use records::{Lane, Operation, UtcMicros};
+use serde_json::json;
 
+use super::database::Transaction;
 use super::rows::{moment, unsigned};
 use super::values::{Row, Value, list};
 use super::{Store, StoreError};
@@ -88,14 +90,26 @@ impl Store {
         now: UtcMicros,
     ) -> Result<Vec<u64>, StoreError> {
         let mut transaction = self.database.begin().await?;
-        let ids = transaction.new_ids("messages", "id", messages.len()).await?;
-        let numbered = ids.iter().zip(messages);
-        let rows: Vec<Vec<Value<'_>>> = numbered
-            .map(|(id, (lane, payload))| {
-                vec![(*id).into(), lane.as_str().into(), payload.as_ref().into(), now.0.into()]
-            })
-            .collect();
-        transaction.insert("messages (id, lane, payload, enqueued_at)", &rows, "").await?;
+        let ids = put(&mut transaction, messages, now).await?;
+        transaction.commit().await?;
+        Ok(ids)
+    }
+
+    /// As [`Self::enqueue`], on somebody's word: with a row in the audit log.
+    ///
+    /// # Errors
+    /// As [`Self::enqueue`].
+    pub async fn enqueue_audited<P: AsRef<[u8]>>(
+        &self,
+        messages: &[(Lane, P)],
+        now: UtcMicros,
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut transaction = self.database.begin_in_turn().await?;
+        let ids = put(&mut transaction, messages, now).await?;
+        if !ids.is_empty() {
+            let detail = json!({ "uploads": ids.len() });
+            self.audit(&mut transaction, (Operation::Enqueue, "queue", &detail), now).await?;
+        }
         transaction.commit().await?;
         Ok(ids)
     }
@@ -180,6 +194,20 @@ impl Store {
         }
         Ok(())
     }
+}
+
+async fn put<P: AsRef<[u8]>>(
+    transaction: &mut Transaction,
+    messages: &[(Lane, P)],
+    now: UtcMicros,
+) -> Result<Vec<u64>, StoreError> {
+    let ids = transaction.new_ids("messages", "id", messages.len()).await?;
+    let numbered = ids.iter().zip(messages);
+    let rows: Vec<Vec<Value<'_>>> = numbered
+        .map(|(id, (lane, payload))| vec![(*id).into(), lane.as_str().into(), payload.as_ref().into(), now.0.into()])
+        .collect();
+    transaction.insert("messages (id, lane, payload, enqueued_at)", &rows, "").await?;
+    Ok(ids)
 }
 
 fn pairs(leases: &[Lease]) -> Value<'static> {

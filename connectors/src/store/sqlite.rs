@@ -13,7 +13,7 @@ use super::error::{BUSY, NOTADB, primary_code};
 use super::{StoreError, StoreUrl};
 
 /// The schema's history, forward only: a file at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/sqlite/0001_store.sql"),
     include_str!("../../migrations/sqlite/0002_training_consent.sql"),
     include_str!("../../migrations/sqlite/0003_sinks.sql"),
@@ -22,6 +22,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/sqlite/0006_experiments.sql"),
     include_str!("../../migrations/sqlite/0007_bigquery.sql"),
     include_str!("../../migrations/sqlite/0008_alerts.sql"),
+    include_str!("../../migrations/sqlite/0009_logs.sql"),
 ];
 
 /// `application_id` of the first migration.

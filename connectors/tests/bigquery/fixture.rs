@@ -1,15 +1,20 @@
-//! A store with outcomes, and an export of it into a dataset of its own.
+//! A store with rows in each of its logs, and an export of it into a dataset of its own.
 
 use connectors::bigquery::{BigQuery, BigQueryError, Destination, Limits, Ready, TableExport};
 use connectors::store::{Store, WriteMethod};
 use tempfile::TempDir;
 
 use crate::emulator::emulator;
+use crate::logs::write_logs;
 use crate::make::{START, completed, dead_lettered};
 use crate::steps::{admit, ending};
 
 /// Small enough that every loop runs more than once.
-pub(crate) const SMALL: Limits = Limits { outcomes_per_job: 6, outcomes_per_append: 6, bytes_per_append: 1_000 };
+pub(crate) const SMALL: Limits = Limits { rows_per_job: 6, rows_per_append: 6, bytes_per_append: 1_000 };
+
+/// All of them.
+pub(crate) const TABLES: [&str; 7] =
+    ["outcomes", "attempts", "dead_letters", "windows", "experiment_reports", "alerts", "audit"];
 
 /// Uploads of [`filled`].
 pub(crate) const UPLOADS: u64 = 11;
@@ -25,14 +30,14 @@ pub(crate) async fn empty() -> Fixture {
     Fixture { store: Store::open(&folder.path().join("tidemark.db")).await.expect("opens"), _folder: folder }
 }
 
-/// Uploads of two days, every fourth of them dead-lettered after two attempts.
+/// Uploads of two days, every fourth of them dead-lettered after two attempts, and as many rows of each other log.
 pub(crate) async fn filled() -> Fixture {
     let fixture = empty().await;
     commit(&fixture.store, 0..UPLOADS).await;
     fixture
 }
 
-/// Commits uploads by their numbers.
+/// Commits uploads by their numbers, and writes a row of each other log for each.
 pub(crate) async fn commit(store: &Store, numbers: std::ops::Range<u64>) {
     admit(store, numbers.clone()).await;
     let outcome = |number: u64| {
@@ -41,7 +46,8 @@ pub(crate) async fn commit(store: &Store, numbers: std::ops::Range<u64>) {
         outcome.attempts = 1 + u32::from(number % 4 == 3);
         ending(number, outcome)
     };
-    store.commit(&numbers.map(outcome).collect::<Vec<_>>()).await.expect("committed");
+    store.commit(&numbers.clone().map(outcome).collect::<Vec<_>>()).await.expect("committed");
+    write_logs(store, numbers).await;
 }
 
 /// A dataset whose tables are there.
@@ -76,20 +82,29 @@ pub(crate) async fn assert_each_once(to: &Destination, table: &str, after: &str)
     assert_each_of(to, table, UPLOADS, after).await;
 }
 
-/// The same for so many uploads.
+/// The same for so many uploads, and as many rows of each other log.
 pub(crate) async fn assert_each_of(to: &Destination, table: &str, uploads: u64, after: &str) {
     let dead = |number: &u64| number % 4 == 3;
     let rows = |number: u64| -> Vec<String> {
         match table {
             "outcomes" => vec![format!("upload-{number}/1")],
             "dead_letters" => Some(format!("upload-{number}/1")).filter(|_| dead(&number)).into_iter().collect(),
-            _ => (0..1 + u64::from(dead(&number))).map(|at| format!("upload-{number}/1/{at}")).collect(),
+            "attempts" => (0..1 + u64::from(dead(&number))).map(|at| format!("upload-{number}/1/{at}")).collect(),
+            "windows" => vec![(number + 1).to_string()],
+            "experiment_reports" => vec![number.to_string()],
+            "alerts" => vec![format!("alert-{}/{}", number / 2, ["firing", "resolved"][number as usize % 2])],
+            "audit" => vec![format!("run-{number}")],
+            other => panic!("no table {other}"),
         }
     };
     let mut expected: Vec<(String, u64)> = (0..uploads).flat_map(rows).map(|key| (key, 1)).collect();
     expected.sort();
     let key = match table {
         "attempts" => "upload_id, '/', CAST(version AS STRING), '/', CAST(position AS STRING)",
+        "windows" => "CAST(requests AS STRING)",
+        "experiment_reports" => "CAST(arm_uploads AS STRING)",
+        "alerts" => "name, '/', phase",
+        "audit" => "target",
         _ => "upload_id, '/', CAST(version AS STRING)",
     };
     let mut found = emulator().counts(to, table, key).await;

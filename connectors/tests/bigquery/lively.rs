@@ -1,4 +1,5 @@
-//! Outcomes in which there is something to find: of many customers, arms and models, doubtful, redriven, dead.
+//! Outcomes in which there is something to find: of many customers, arms and models, doubtful, redriven, dead; and windows,
+//! reports, alerts and operations beside them.
 
 use connectors::store::{Store, Write};
 use records::{
@@ -6,6 +7,7 @@ use records::{
 };
 use serde_json::json;
 
+use crate::logs::{window, write_logs, write_windows};
 use crate::make::{START, completed, dead_lettered, id, payload};
 
 /// Uploads of [`commit_lively`].
@@ -71,7 +73,8 @@ fn ending(dice: &mut fastrand::Rng, number: u64, version: u32) -> Write {
     (outcome, calls, payload(number).into())
 }
 
-/// Commits [`UPLOADS`] uploads, and redrives half of the dead ones, which then end well.
+/// Commits [`UPLOADS`] uploads, and redrives half of the dead ones, which then end well; writes rows of each other log, and
+/// corrects some windows.
 pub(crate) async fn commit_lively(store: &Store) {
     let mut dice = fastrand::Rng::with_seed(6);
     let uploads: Vec<(UploadId, Lane, UtcMicros)> = (0..UPLOADS)
@@ -87,4 +90,6 @@ pub(crate) async fn commit_lively(store: &Store) {
     store.redrive(&ids, START).await.expect("redriven");
     let endings: Vec<Write> = again.iter().map(|number| ending(&mut dice, *number, 2)).collect();
     store.commit(&endings).await.expect("committed");
+    write_logs(store, 0..41).await;
+    write_windows(store, &[4, 9, 30].map(|number| window(number, 2))).await;
 }

@@ -7,6 +7,8 @@ mod emulator;
 mod fixture;
 mod lively;
 mod load;
+#[path = "../store/logs.rs"]
+mod logs;
 #[allow(dead_code, reason = "other tests need more of it")]
 #[path = "../store/make.rs"]
 mod make;

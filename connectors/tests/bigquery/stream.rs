@@ -6,7 +6,7 @@ use connectors::bigquery::{BigQueryError, Destination, new_stream};
 use connectors::store::Store;
 use connectors::store::WriteMethod::StorageWrite;
 use records::FaultClass::{Indeterminate, Permanent};
-use sqlx::{Connection, SqliteConnection};
+use records::Operation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,13 +18,14 @@ use crate::fixture::{
 };
 use crate::load::dies_at_every_step;
 use crate::make::START;
+use crate::steps::change;
 
 #[tokio::test]
 async fn an_export_that_died_at_any_step_has_appended_each_row_once() {
-    // By range: begun, noted, ended; by append: noted, sent. And the stream.
-    let steps = dies_at_every_step(StorageWrite, "outcomes").await;
-    assert!(steps > 2 * 3 + 2 * 4, "only {steps} steps");
-    dies_at_every_step(StorageWrite, "attempts").await;
+    for (table, steps) in dies_at_every_step(StorageWrite).await {
+        // By range: begun, noted, ended; by append: noted, sent. And the stream.
+        assert!(steps > 2 * 3 + 2 * 2, "{table}: only {steps} steps");
+    }
 }
 
 /// What a wire does with what the emulator answers.
@@ -104,13 +105,8 @@ async fn an_append_whose_answer_is_lost_is_repeated_at_its_offset_and_is_there_o
 }
 
 /// Changes what the store noted, as nothing of ours does.
-async fn tamper(store: &Store, change: &str) {
-    let path = store.url().to_string();
-    let path = path.strip_prefix("sqlite://").unwrap_or(&path);
-    let mut connection = SqliteConnection::connect(path).await.expect("opens");
-    let statement = format!("UPDATE bigquery_tables SET {change}");
-    assert_eq!(sqlx::query(&statement).execute(&mut connection).await.expect("done").rows_affected(), 1);
-    connection.close().await.expect("closed");
+async fn tamper(store: &Store, noted: &str) {
+    change(store, &format!("UPDATE bigquery_tables SET {noted}")).await;
 }
 
 #[tokio::test]
@@ -139,39 +135,62 @@ async fn a_stream_that_is_gone_with_an_append_in_doubt_waits_for_somebody_to_loo
         for _ in 0..2 {
             let error = export.export(START).await.expect_err("in doubt");
             assert_eq!(error.class(), Permanent);
-            let BigQueryError::OffStream { rows, ref upload_id, offset: 0, .. } = error else { panic!("{error:?}") };
-            assert_eq!(upload_id, "upload-0");
+            let BigQueryError::OffStream { rows, ref first_row, offset: 0, .. } = error else { panic!("{error:?}") };
+            assert_eq!(first_row, "upload_id upload-0, version 1");
             assert!(!sent || rows == there, "{rows} rows");
             let text = error.to_string();
             assert!(text.contains(&format!("new-stream outcomes --written {rows}`")), "{text}");
         }
-        let refused = new_stream(&fixture.store, &to, "outcomes", 777).await.expect_err("an append is whole or not");
+        let refused =
+            new_stream(&fixture.store, &to, "outcomes", 777, START).await.expect_err("an append is whole or not");
         assert!(refused.to_string().contains("--written"), "{refused}");
-        new_stream(&fixture.store, &to, "outcomes", there).await.expect("noted");
+        let operations = fixture.store.audit_log(99).await.expect("read").len();
+        new_stream(&fixture.store, &to, "outcomes", there, START).await.expect("noted");
+        let log = fixture.store.audit_log(99).await.expect("read");
+        assert_eq!((log.len(), log[0].operation, &*log[0].target), (operations + 1, Operation::NewStream, "outcomes"));
+        assert_eq!(log[0].detail["written"], there);
         export.export(START).await.expect("exported");
         assert_each_once(&to, "outcomes", "once somebody had looked").await;
-        let nothing = new_stream(&fixture.store, &to, "attempts", 0).await.expect_err("nothing is in doubt");
+        let nothing = new_stream(&fixture.store, &to, "attempts", 0, START).await.expect_err("nothing is in doubt");
         assert!(nothing.to_string().contains("attempts"), "{nothing}");
     }
 }
 
 #[tokio::test]
 async fn an_offset_that_is_not_the_streams_end_stops_and_writes_nothing() {
-    for change in ["next_offset = next_offset + 1", "next_offset = next_offset - 1"] {
+    for noted in ["next_offset = next_offset + 1", "next_offset = next_offset - 1"] {
         let (to, ready) = dataset().await;
         let fixture = filled().await;
         let export = export(&fixture.store, &ready, StorageWrite, "outcomes");
         export.export(START).await.expect("exported");
-        tamper(&fixture.store, change).await;
+        tamper(&fixture.store, noted).await;
         commit(&fixture.store, UPLOADS..UPLOADS + 3).await;
         for _ in 0..2 {
-            let error = export.export(START).await.expect_err(change);
-            assert!(matches!(error, BigQueryError::OffStream { .. }), "{change}: {error:?}");
+            let error = export.export(START).await.expect_err(noted);
+            assert!(matches!(error, BigQueryError::OffStream { .. }), "{noted}: {error:?}");
         }
         assert_each_once(&to, "outcomes", "and nothing else").await;
-        new_stream(&fixture.store, &to, "outcomes", 0).await.expect("noted");
+        new_stream(&fixture.store, &to, "outcomes", 0, START).await.expect("noted");
         export.export(START).await.expect("exported");
         assert_each_of(&to, "outcomes", UPLOADS + 3, "on another stream").await;
+    }
+}
+
+#[tokio::test]
+async fn in_doubt_each_tables_first_row_is_named_by_its_key() {
+    let (_, ready) = dataset().await;
+    let fixture = filled().await;
+    for (table, parts) in [
+        ("windows", ["start 2026-09-21T14:13:20.000000Z, width_s 60", "arm control, no model, lane high", "version 1"]),
+        ("experiment_reports", ["reported_at 2026-09-21T14:13:20.000000Z", "experiment prompt-2", "arm arm-0"]),
+        ("alerts", ["name alert-0", "since", "2026-09-21T14:13:20.000000Z"]),
+        ("audit", ["done_at 2026-09-21T14:13:20.000000Z", "actor user-0@desk", "target run-0"]),
+    ] {
+        let export = export(&fixture.store, &ready, StorageWrite, table);
+        export.export_watched(START, &mut dying_at(3)).await.expect_err("died");
+        tamper(&fixture.store, "stream = stream || 'x'").await;
+        let error = export.export(START).await.expect_err("in doubt").to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{table}: {error}");
     }
 }
 

@@ -5,6 +5,8 @@
 mod script;
 #[path = "../store/alerts.rs"]
 mod alerts;
+#[path = "../store/audit.rs"]
+mod audit;
 #[path = "../store/cache.rs"]
 mod cache;
 #[path = "../store/arrivals.rs"]
@@ -17,6 +19,10 @@ mod dead_letters;
 mod experiments;
 #[path = "../store/export.rs"]
 mod export;
+mod follow;
+#[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../store/logs.rs"]
+mod logs;
 #[path = "../store/make.rs"]
 mod make;
 #[path = "../store/memory.rs"]

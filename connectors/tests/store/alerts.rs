@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use connectors::store::{AlertChange, StoreError};
+use connectors::store::{AlertChange, Store, StoreError};
 use records::{Alert, AlertPhase, Notice, UtcMicros};
 
 use crate::make::START;
+use crate::steps::column;
 use crate::{Fixture, fixture};
 
 fn alert(name: &str, phase: AlertPhase, ms: u64) -> Alert {
@@ -18,6 +19,12 @@ fn alert(name: &str, phase: AlertPhase, ms: u64) -> Alert {
 
 fn change(before: Option<&Alert>, after: &Alert) -> AlertChange {
     AlertChange { before: before.map(|it| it.since), after: after.clone() }
+}
+
+/// The log of changes, in its order.
+async fn log(store: &Store) -> Vec<String> {
+    let since = format!("CAST((since - {}) / 1000 AS TEXT)", START.0);
+    column(store, &format!("SELECT name || ' ' || phase || ' ' || {since} FROM alert_changes ORDER BY seq")).await
 }
 
 fn targets() -> Vec<String> {
@@ -40,6 +47,11 @@ async fn a_change_is_there_with_its_notices_for_each_target_until_that_one_has_a
         let untold = store.untold(&target, 0, 9).await.expect("read");
         assert_eq!(untold.iter().map(|(_, notice)| notice.clone()).collect::<Vec<_>>(), told, "in their order");
     }
+    assert_eq!(
+        log(&store).await,
+        ["errors firing 2", "errors resolved 3"],
+        "what is told is logged once, whoever is told"
+    );
     let (first, _) = store.untold("log", 0, 1).await.expect("read").remove(0);
     for _ in 0..2 {
         store.told(first).await.expect("once more is no error");
@@ -61,6 +73,7 @@ async fn a_change_of_what_somebody_else_has_changed_is_refused_with_all_beside_i
     }
     assert_eq!(store.alerts().await.expect("read"), [one]);
     assert!(store.untold("log", 0, 9).await.expect("read").is_empty());
+    assert!(log(&store).await.is_empty(), "the log has none of it");
 }
 
 #[tokio::test]
@@ -81,4 +94,5 @@ async fn of_many_who_make_one_change_at_once_one_does() {
         }
     }
     assert_eq!((won, store.untold("log", 0, 9).await.expect("read").len()), (1, 1));
+    assert_eq!(log(&store).await.len(), 1);
 }

@@ -84,7 +84,7 @@ async fn what_was_kept_of_a_customer_can_be_forgotten_wherever_it_is() {
         entry(key(6, 0, 3), 1, vec![1], START),
     ];
     store.commit_and_cache(&[], &entries).await.expect("kept");
-    assert_eq!(store.forget_cached(CUSTOMERS[0]).await.expect("deleted"), 2);
+    assert_eq!(store.forget_cached(CUSTOMERS[0], START).await.expect("deleted"), 2);
     for (entry, left) in entries.iter().zip([false, false, true]) {
         assert_eq!(store.cached(&entry.key, START).await.expect("read").is_some(), left);
     }

@@ -73,7 +73,7 @@ async fn a_redrive_says_of_each_upload_why_it_did_nothing() {
     commit(&store, 1, completed(1, 1, START)).await;
     commit(&store, 2, dead_lettered(2, 1, START)).await;
     commit(&store, 3, dead_lettered(3, 1, START)).await;
-    assert_eq!(store.purge(&[id(2), id(77)]).await.expect("purged"), 1);
+    assert_eq!(store.purge(&[id(2), id(77)], START).await.expect("purged"), 1);
     let answers = store.redrive(&[id(99), id(1), id(2), id(3), id(4)], START).await.expect("redriven");
     assert_eq!(
         answers,
@@ -108,8 +108,8 @@ async fn a_purge_takes_what_is_older_than_the_moment_and_leaves_the_outcomes() {
     for number in 0..4 {
         commit(&store, number, Outcome { completed_at: day(number), ..dead_lettered(number, 1, START) }).await;
     }
-    assert_eq!(store.purge_before(day(2)).await.expect("purged"), 2);
-    assert_eq!(store.purge_before(day(2)).await.expect("purged"), 0, "what is exactly as old stays");
+    assert_eq!(store.purge_before(day(2), START).await.expect("purged"), 2);
+    assert_eq!(store.purge_before(day(2), START).await.expect("purged"), 0, "what is exactly as old stays");
     let left: Vec<_> =
         store.dead_letters(9).await.expect("read").into_iter().map(|letter| letter.outcome.upload_id).collect();
     assert_eq!(left, [id(3), id(2)]);

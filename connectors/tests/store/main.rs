@@ -2,6 +2,7 @@
 //! killed. `tests/postgres` runs the same suite, all but [`open`], on Postgres.
 
 mod alerts;
+mod audit;
 mod cache;
 mod arrivals;
 mod crash;

@@ -135,11 +135,11 @@ impl History {
             }
             Step::Purge(numbers) => {
                 let ids = ids(numbers);
-                let purged = self.store.purge(&ids).await.expect("purged");
+                let purged = self.store.purge(&ids, now).await.expect("purged");
                 assert_eq!(purged, self.model.purge(|id, _| ids.contains(id)));
             }
             Step::PurgeBefore => {
-                let purged = self.store.purge_before(now).await.expect("purged");
+                let purged = self.store.purge_before(now, now).await.expect("purged");
                 let ended = |outcome: &Outcome| (outcome.upload_id.clone(), outcome.version, outcome.completed_at);
                 let old: Vec<_> = self.model.log.iter().map(ended).filter(|(.., ended)| *ended < now).collect();
                 let purged_by_model =

@@ -2,6 +2,7 @@
 
 use connectors::store::{Store, StoreUrl, Write};
 use records::{Admitted, Lane, Outcome, UploadId, UtcMicros};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::make::{START, attempts, id, payload};
 
@@ -29,5 +30,33 @@ pub(crate) async fn all_open_one_store(url: &StoreUrl) {
         let store = store.await.expect("no panic").expect("opens");
         let ids = store.enqueue(&[(Lane::High, b"event")], START).await.expect("works");
         assert_eq!(ids, [number as u64 + 1], "all are one store");
+    }
+}
+
+/// The one column of a statement's answer, as text, read as somebody else would.
+pub(crate) async fn column(store: &Store, statement: &str) -> Vec<String> {
+    match store.url() {
+        StoreUrl::Sqlite(path) => {
+            let mut connection = SqliteConnection::connect(path.to_str().expect("UTF-8")).await.expect("opens");
+            sqlx::query_scalar(statement).fetch_all(&mut connection).await.expect(statement)
+        }
+        StoreUrl::Postgres(address) => {
+            let mut connection = PgConnection::connect(address).await.expect("connects");
+            sqlx::query_scalar(statement).fetch_all(&mut connection).await.expect(statement)
+        }
+    }
+}
+
+/// Changes the database as nothing of ours does.
+pub(crate) async fn change(store: &Store, statements: &str) {
+    match store.url() {
+        StoreUrl::Sqlite(path) => {
+            let mut connection = SqliteConnection::connect(path.to_str().expect("UTF-8")).await.expect("opens");
+            sqlx::raw_sql(statements).execute(&mut connection).await.expect(statements);
+        }
+        StoreUrl::Postgres(address) => {
+            let mut connection = PgConnection::connect(address).await.expect("connects");
+            sqlx::raw_sql(statements).execute(&mut connection).await.expect(statements);
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use connectors::paced::Rate;
 use connectors::parquet::ParquetExport;
 use connectors::store::Store;
-use records::{Lane, Tier, UtcMicros};
+use records::{Lane, Operation, Tier, UtcMicros};
 use sha2::{Digest, Sha256};
 use tidemark::clock::now;
 use tidemark::config::Config;
@@ -114,7 +114,7 @@ impl Uploads {
             return Ok(Exit::Success);
         }
 
-        let (definition, models) = begin(&run, begun, wanted, &config).await?;
+        let (definition, models) = begin((&run, &store), begun, wanted, &config).await?;
         let config = definition.configure(config);
         if let Some(past) = past {
             let (of, file, runtime) = (definition.wanted.clone(), run.original(), Handle::current());
@@ -180,7 +180,7 @@ fn anywhere(path: &PathBuf) -> std::io::Result<PathBuf> {
 
 /// Loads the models, and writes down what the run does, or sees to it that they are what it was begun with.
 async fn begin(
-    run: &Run,
+    (run, store): (&Run, &Store),
     begun: Option<Definition>,
     wanted: Wanted,
     config: &Config,
@@ -209,6 +209,8 @@ async fn begin(
         Some(begun) => Ok((begun, models)),
         None => {
             let definition = Definition { models: hash, ..definition };
+            let detail = serde_json::to_value(&definition)?;
+            store.note_operation(Operation::Replay, run.name(), &detail, definition.begun_at).await?;
             run.begin(&definition)?;
             Ok((definition, models))
         }
