@@ -1,4 +1,4 @@
-//! `tidemark windows`: what became of the uploads of each window, by arm, model, lane and tier.
+//! `tidemark windows`: what became of the uploads of each window, by experiment, arm, model, lane and tier.
 
 use records::{Tier, UtcMicros, WindowRow};
 use tidemark::clock::now;
@@ -49,9 +49,10 @@ impl Windows {
     }
 }
 
-const HEADER: [&str; 15] = [
+const HEADER: [&str; 16] = [
     "start",
     "width_s",
+    "experiment",
     "arm",
     "model",
     "lane",
@@ -78,6 +79,7 @@ fn row(row: &WindowRow) -> Vec<String> {
     vec![
         row.start.to_string()[..19].replace('T', " "),
         row.width_s.to_string(),
+        text(row.key.experiment.as_deref()),
         text(row.key.arm.as_deref()),
         text(row.key.model.as_deref()),
         row.key.lane.to_string(),

@@ -33,7 +33,9 @@ pub struct AlertConfig {
     pub tier: Option<Tier>,
     /// Of this model's answers alone.
     pub model: Option<String>,
-    /// Of this experiment arm alone.
+    /// Of this experiment alone.
+    pub experiment: Option<String>,
+    /// Of this arm alone.
     pub arm: Option<String>,
     /// More than this is trouble.
     pub above: Option<f64>,
@@ -90,11 +92,11 @@ impl AlertConfig {
         } else if window_s.is_some_and(|width| !(1..=WIDEST_S).contains(&width)) {
             return wrong("window_s", format!("must be 1 to {WIDEST_S}"));
         }
-        let (lane, tier, model, arm) = (self.lane, self.tier, self.model.clone(), self.arm.clone());
+        let [model, experiment, arm] = [&self.model, &self.experiment, &self.arm].map(Clone::clone);
         Ok(Rule {
             name: name.clone(),
             metric: *metric,
-            filter: Filter { lane, tier, model, arm },
+            filter: Filter { lane: self.lane, tier: self.tier, model, experiment, arm },
             limit,
             window_s: window_s.unwrap_or(WINDOW_S),
             hold_s: self.hold_s,
@@ -108,6 +110,7 @@ impl AlertConfig {
             ("window_s", self.window_s.is_some()),
             ("tier", self.tier.is_some()),
             ("model", self.model.is_some()),
+            ("experiment", self.experiment.is_some()),
             ("arm", self.arm.is_some()),
         ];
         set.into_iter().find_map(|(key, is_set)| is_set.then_some(key))

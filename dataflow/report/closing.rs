@@ -3,12 +3,12 @@
 //!
 //! What is in memory follows from the store, so whoever meets an error opens it anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connectors::store::{Progress, Store, StoreError, Walk, WrittenWindow};
 use differential_dataflow::difference::{IsZero, Semigroup};
 use operators::windows::{Cell, Tally, Totals};
-use records::{Measured, Outcome, UtcMicros, WindowKind, WindowRow};
+use records::{Measured, Outcome, UtcMicros, WindowKey, WindowKind, WindowRow};
 use timely::worker::Worker;
 
 use super::{Ends, SECOND, arrivals, worker};
@@ -149,15 +149,22 @@ impl Closing {
 
     /// Puts windows that were written into the graph again, as they were and with what was changed since.
     async fn put_corrections(&mut self) -> Result<bool, StoreError> {
-        let changes: Vec<(Cell, Totals)> =
+        let mut changes: BTreeMap<Cell, Totals> =
             self.corrected.take().into_iter().filter(|(_, change)| !change.is_zero()).collect();
         if changes.is_empty() {
             return Ok(false);
         }
-        let cells: Vec<Cell> = changes.iter().map(|(cell, _)| cell.clone()).collect();
+        let of_none = |(start, key): &Cell| (*start, WindowKey { experiment: None, ..key.clone() });
+        let cells = changes.keys().flat_map(|cell| [cell.clone(), of_none(cell)]);
+        let cells: Vec<Cell> = cells.collect::<BTreeSet<_>>().into_iter().collect();
         let written = self.store.last_windows(self.width_s, &cells).await?;
         let mut written: BTreeMap<Cell, String> =
             written.into_iter().map(|it| ((it.row.start, it.row.key), it.totals)).collect();
+        // Rows of stores before schema 10 are of no experiment, whatever their uploads were of: those are taken away from there.
+        let is_older = |cell: &Cell, change: &Totals| change.is_negative() && !written.contains_key(cell);
+        for (cell, change) in changes.extract_if(.., |cell, change| is_older(cell, change)).collect::<Vec<_>>() {
+            changes.entry(of_none(&cell)).or_default().plus_equals(&change);
+        }
         for (cell, mut totals) in changes {
             if let Some(before) = written.remove(&cell) {
                 let before: Totals = serde_json::from_str(&before)

@@ -19,6 +19,8 @@ pub struct Measured<'a> {
     pub branch: Option<Branch>,
     #[serde(borrow, deserialize_with = "borrowed")]
     pub model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub experiment: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "borrowed")]
     pub arm: Option<Cow<'a, str>>,
     pub confidence: Option<Confidence>,
@@ -49,6 +51,7 @@ impl<'a> From<&'a Outcome> for Measured<'a> {
             status: outcome.status,
             branch: outcome.branch,
             model: outcome.model.as_deref().map(Cow::Borrowed),
+            experiment: outcome.experiment.as_deref().map(Cow::Borrowed),
             arm: outcome.arm.as_deref().map(Cow::Borrowed),
             confidence: outcome.confidence,
             below_threshold: outcome.below_threshold,

@@ -24,7 +24,9 @@ crate::upload::text_form!(WindowKind { Arrival = "arrival", Completion = "comple
 /// What uploads are compared by. An upload carries no region yet, so there is none here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WindowKey {
-    /// The experiment arm; `None` where the event could not be read.
+    /// The experiment that the arm is of; `None` outside of experiments.
+    pub experiment: Option<String>,
+    /// The arm; `None` where the event could not be read.
     pub arm: Option<String>,
     /// The model whose answers these are; `None` for those without one.
     pub model: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use connectors::store::Store;
+use connectors::store::{Progress, Store, WrittenWindow};
 use differential_dataflow::difference::Semigroup;
 use operators::windows::{Cell, Tally, Totals};
 use proptest::prelude::*;
@@ -168,4 +168,33 @@ proptest! {
             history.report().await;
         });
     }
+}
+
+/// What an older version wrote of an experiment's upload, whose row was of no experiment.
+#[tokio::test]
+async fn a_window_that_was_written_before_rows_had_an_experiment_is_corrected() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&folder.path().join("tidemark.db")).await.expect("a store");
+    let of_experiment = |outcome: Outcome| Outcome { experiment: Some("e".into()), arm: Some("b".into()), ..outcome };
+    let commit = async |outcome: Outcome| {
+        let write = (outcome.clone(), attempts(&outcome), payload(1).into());
+        assert_eq!(store.commit(&[write]).await.expect("committed"), [true]);
+    };
+    store.admit(&[(id(1), Lane::Low, START)]).await.expect("admitted");
+    let died = of_experiment(dead_lettered(1, 1, START));
+    commit(died.clone()).await;
+    let mut tally = Tally::new(SECOND);
+    tally.add(START, &Measured { experiment: None, ..Measured::from(&died) }, 1);
+    let ((start, key), totals) = tally.take().remove(0);
+    let row = totals.row(WindowKind::Arrival, start, 1, &key);
+    let window = WrittenWindow { row, totals: serde_json::to_string(&totals).expect("JSON") };
+    let to = Progress { written_until: UtcMicros(start.0 + SECOND), applied_seq: 1, resume_seq: 1 };
+    store.write_windows(1, &[window], Progress::default(), to).await.expect("written");
+
+    store.redrive(&[id(1)], START).await.expect("redriven");
+    commit(of_experiment(completed(1, 2, START))).await;
+    let mut closing = Closing::open(store.clone(), 1).await.expect("opens");
+    let rows = closing.advance(START.plus_ms(5_000), |_| {}).await.expect("reported");
+    let said: Vec<_> = rows.iter().map(|it| (it.key.experiment.as_deref(), it.version, it.requests)).collect();
+    assert_eq!(said, [(None, 2, 0), (Some("e"), 1, 1)], "{rows:?}");
 }

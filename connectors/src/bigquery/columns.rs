@@ -72,11 +72,12 @@ pub(super) static DEAD_LETTERS: [(&str, &str); 15] = [
 ];
 
 /// Of `windows`.
-pub(super) static WINDOWS: [(&str, &str); 32] = [
+pub(super) static WINDOWS: [(&str, &str); 33] = [
     ("kind", "arrival: a window holds the uploads that arrived in it, slow and failed ones included"),
     ("start", "the window's first moment"),
     ("end", "the first moment behind it"),
     ("width_s", "from start to end, in seconds"),
+    ("experiment", "the experiment that the arm is of; null outside of experiments"),
     ("arm", "the experiment arm; null where the event could not be read"),
     ("model", "the model whose answers these are; null for those without one"),
     ("lane", "the priority they ran under: high or low"),

@@ -74,11 +74,11 @@ pub(super) static TABLES: [Table; 7] = [
     },
     Table {
         name: "windows",
-        about: "What became of the uploads that arrived in a window of time: one row for each window, arm, model, lane, \
-                tier and version. The largest version stands.",
+        about: "What became of the uploads that arrived in a window of time: one row for each window, experiment, arm, \
+                model, lane, tier and version. The largest version stands.",
         day: "start",
-        cluster: &["arm", "model", "lane", "tier"],
-        key: &["start", "width_s", "arm", "model", "lane", "tier", "version"],
+        cluster: &["experiment", "arm", "model", "lane"],
+        key: &["start", "width_s", "experiment", "arm", "model", "lane", "tier", "version"],
         columns: &WINDOWS,
         schema: window_schema,
         log: Log::Windows,

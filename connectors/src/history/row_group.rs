@@ -19,7 +19,7 @@ use records::{Branch, Confidence, ErrorType, Lane, Measured, MicroUsd, Status, T
 use super::{HistoryError, at};
 
 /// Columns of few different texts: each text is looked at once for many rows.
-const CODED: [&str; 7] = ["lane", "tier", "status", "branch", "model", "arm", "error_type"];
+const CODED: [&str; 8] = ["lane", "tier", "status", "branch", "model", "experiment", "arm", "error_type"];
 
 const PLAIN: [&str; 10] = [
     "upload_id",
@@ -98,6 +98,7 @@ struct Columns<'a> {
     status: Coded<'a, Status>,
     branch: Coded<'a, Branch>,
     model: Coded<'a, &'a str>,
+    experiment: Coded<'a, &'a str>,
     arm: Coded<'a, &'a str>,
     error_type: Coded<'a, ErrorType>,
     confidence: &'a Float64Array,
@@ -120,6 +121,7 @@ impl<'a> Columns<'a> {
             status: Coded::parsed(batch, "status")?,
             branch: Coded::parsed(batch, "branch")?,
             model: Coded::of(batch, "model", Ok::<_, String>)?,
+            experiment: Coded::of(batch, "experiment", Ok::<_, String>)?,
             arm: Coded::of(batch, "arm", Ok::<_, String>)?,
             error_type: Coded::parsed(batch, "error_type")?,
             confidence: typed(batch, "confidence", |column| column.as_primitive_opt())?,
@@ -153,6 +155,7 @@ impl<'a> Columns<'a> {
             status: self.status.get(row).expect("no value is empty, as was checked"),
             branch: self.branch.get(row),
             model: self.model.get(row).map(Cow::Borrowed),
+            experiment: self.experiment.get(row).map(Cow::Borrowed),
             arm: self.arm.get(row).map(Cow::Borrowed),
             confidence: sure.map(|sure| Confidence::try_from(sure).expect("it is in [0, 1], as was checked")),
             below_threshold: self.below_threshold.value(row),

@@ -16,7 +16,7 @@ use super::{StoreError, StoreUrl};
 use crate::tls;
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
     include_str!("../../migrations/postgres/0003_cache.sql"),
@@ -25,6 +25,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/postgres/0006_bigquery.sql"),
     include_str!("../../migrations/postgres/0007_alerts.sql"),
     include_str!("../../migrations/postgres/0008_logs.sql"),
+    include_str!("../../migrations/postgres/0009_experiment_windows.sql"),
 ];
 
 /// How long a connection may take to come about.

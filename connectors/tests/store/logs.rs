@@ -32,6 +32,7 @@ pub(crate) fn window(number: u64, version: u32) -> WrittenWindow {
         end: start.plus_ms(MINUTE_MS),
         width_s: 60,
         key: WindowKey {
+            experiment: number.is_multiple_of(3).then(|| "prompts".into()),
             arm: Some(["control", "short"][number as usize % 2].into()),
             model: (!number.is_multiple_of(4)).then(|| "qwen2-audio".into()),
             lane: Lane::ALL[number as usize % 2],

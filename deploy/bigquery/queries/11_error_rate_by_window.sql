@@ -1,7 +1,8 @@
--- How did it go, window by window? Requests and their shares without metadata and with the paid model's answer, by arm.
+-- How did it go, window by window? Requests and their shares without metadata and with the paid model's answer, by experiment and arm.
 SELECT
   start,
   width_s,
+  experiment,
   arm,
   SUM(requests) AS requests,
   SUM(dead_lettered) / SUM(requests) AS error_rate,
@@ -10,5 +11,5 @@ SELECT
   SUM(cost_micro_usd) / 1000000 AS cost_usd
 FROM tidemark.standing_windows
 WHERE requests > 0
-GROUP BY 1, 2, 3
-ORDER BY start, width_s, arm
+GROUP BY 1, 2, 3, 4
+ORDER BY start, width_s, experiment, arm

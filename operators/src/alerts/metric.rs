@@ -178,11 +178,11 @@ mod tests {
 
     #[test]
     fn every_number_of_a_row_can_be_watched_under_its_own_name() {
-        let key = records::WindowKey { arm: None, model: None, lane: records::Lane::Low, tier: None };
+        let key = records::WindowKey { experiment: None, arm: None, model: None, lane: records::Lane::Low, tier: None };
         let empty = Totals::default().row(records::WindowKind::Completion, records::UtcMicros(0), 60, &key);
         let row = serde_json::to_value(&empty).expect("JSON");
         let fields = row.as_object().expect("an object").keys().map(String::as_str);
-        let about = ["kind", "start", "end", "width_s", "arm", "model", "lane", "tier", "version"];
+        let about = ["kind", "start", "end", "width_s", "experiment", "arm", "model", "lane", "tier", "version"];
         let taken_apart = ["errors", "confidence_histogram"];
         let numbers = fields.filter(|name| !about.contains(name) && !taken_apart.contains(name));
         let watched: Vec<Metric> = numbers.map(|name| name.parse().expect(name)).collect();

@@ -40,7 +40,9 @@ pub struct Filter {
     pub tier: Option<Tier>,
     /// The model whose answers they have.
     pub model: Option<String>,
-    /// The experiment arm.
+    /// The experiment.
+    pub experiment: Option<String>,
+    /// The arm.
     pub arm: Option<String>,
 }
 
@@ -68,6 +70,7 @@ impl Filter {
         self.lane.is_none_or(|lane| lane == key.lane)
             && self.tier.is_none_or(|tier| Some(tier) == key.tier)
             && is(&self.model, &key.model)
+            && is(&self.experiment, &key.experiment)
             && is(&self.arm, &key.arm)
     }
 
@@ -77,6 +80,7 @@ impl Filter {
             ("lane", self.lane.map(|lane| lane.to_string())),
             ("tier", self.tier.map(|tier| tier.to_string())),
             ("model", self.model.clone()),
+            ("experiment", self.experiment.clone()),
             ("arm", self.arm.clone()),
         ];
         labels.into_iter().filter_map(|(name, value)| Some((name, value?)))
@@ -102,7 +106,7 @@ impl Rule {
             sum.plus_equals(totals);
         }
         // A row of all keys together: its own is of no account.
-        let key = WindowKey { arm: None, model: None, lane: Lane::Low, tier: None };
+        let key = WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None };
         let row = sum.row(WindowKind::Completion, UtcMicros(0), self.window_s, &key);
         Some(Reading { value: metric.of(&row), requests: row.requests })
     }
@@ -166,9 +170,10 @@ pub(super) mod tests {
             of(select(&Lane::ALL[..])),
             of(select(vec![Tier::Free, Tier::Pro])),
             names(vec!["nano", "other"]),
+            names(vec!["e", "f"]),
             names(vec!["primary"]),
         );
-        filter.prop_map(|(lane, tier, model, arm)| Filter { lane, tier, model, arm })
+        filter.prop_map(|(lane, tier, model, experiment, arm)| Filter { lane, tier, model, experiment, arm })
     }
 
     proptest! {
@@ -185,6 +190,7 @@ pub(super) mod tests {
                 filter.lane.is_none_or(|lane| lane == it.lane)
                     && (filter.tier.is_none() || filter.tier == it.tier)
                     && filter.model.as_deref().is_none_or(|model| it.model.as_deref() == Some(model))
+                    && filter.experiment.as_deref().is_none_or(|name| it.experiment.as_deref() == Some(name))
                     && filter.arm.as_deref().is_none_or(|arm| it.arm.as_deref() == Some(arm))
             }).collect();
             let share = |is: &dyn Fn(&Measured<'_>) -> bool| {

@@ -31,6 +31,7 @@ fn expected<'a>(outcomes: impl IntoIterator<Item = &'a Measured<'static>>) -> BT
     for outcome in outcomes {
         let start = UtcMicros(outcome.arrived_at.0 / SECOND * SECOND);
         let key = WindowKey {
+            experiment: outcome.experiment.as_deref().map(str::to_owned),
             arm: outcome.arm.as_deref().map(str::to_owned),
             model: outcome.model.as_deref().map(str::to_owned),
             lane: outcome.lane,

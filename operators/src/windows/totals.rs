@@ -121,6 +121,11 @@ impl Totals {
         self
     }
 
+    /// Whether more is taken away than is there.
+    pub fn is_negative(&self) -> bool {
+        self.0.iter().any(|(_, sum)| *sum < 0)
+    }
+
     fn sum(&self, place: u16) -> i64 {
         self.0.binary_search_by_key(&place, |(place, _)| *place).map_or(0, |found| self.0[found].1)
     }

@@ -16,7 +16,7 @@ pub(crate) fn measured() -> impl Strategy<Value = Measured<'static>> {
         1_u32..3,
     );
     let keys = (
-        select(vec![Some("primary"), Some("experimental"), None]),
+        select(vec![(None, Some("primary")), (Some("e"), Some("primary")), (Some("e"), Some("other")), (None, None)]),
         select(&Lane::ALL[..]),
         select(vec![Some(Tier::Free), None]),
     );
@@ -31,7 +31,8 @@ pub(crate) fn measured() -> impl Strategy<Value = Measured<'static>> {
             status,
             branch: branch.filter(|_| error_type.is_none()),
             model: error_type.is_none().then_some("nano".into()),
-            arm: key.0.map(Into::into),
+            experiment: key.0.0.map(Into::into),
+            arm: key.0.1.map(Into::into),
             confidence: confidence.map(|sure| Confidence::try_from(sure).expect("in [0, 1]")),
             below_threshold,
             error_type,
@@ -46,7 +47,7 @@ pub(crate) fn measured() -> impl Strategy<Value = Measured<'static>> {
 }
 
 fn key() -> WindowKey {
-    WindowKey { arm: None, model: None, lane: Lane::Low, tier: None }
+    WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None }
 }
 
 fn row(totals: &Totals) -> WindowRow {
