@@ -18,7 +18,7 @@ use tidemark::clock::now;
 use tidemark::config::Config;
 use tidemark::health::Health;
 use tidemark::metrics::Metrics;
-use tidemark::worker::{Parts, Worker};
+use tidemark::worker::{ByArm, Parts, Worker};
 
 /// Uploads of each lane that the worker may have in flight.
 const IN_FLIGHT: [usize; 2] = [256, 4096];
@@ -73,7 +73,7 @@ fn worker(store: &Store) -> Worker {
     let parts = Parts {
         source: Arc::new(Spool::new(store.clone(), 60_000, now)),
         store: store.clone(),
-        primary: Arc::new(Scripted),
+        primary: ByArm::one(Arc::new(Scripted)),
         objects: Arc::new(Objects::new(ObjectsOptions::default(), std::env::temp_dir())),
         fallback: None,
         cache: None,

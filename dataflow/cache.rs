@@ -4,6 +4,7 @@
 //! The same audio is the same bytes, or a recording that sounds the same from one end to the other. A cache that fails is a
 //! miss: nothing depends on it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,9 @@ pub struct CacheRules {
     pub sharing: Sharing,
     /// How long an answer is given again, in milliseconds.
     pub ttl_ms: u64,
-    /// All that answers depend on beside the audio and the arm: weights, schema, calibration, the fallback's model.
-    pub models: Vec<u8>,
+    /// All that answers depend on beside the audio and the arm, by the arm's model: weights, schema, calibration, the
+    /// fallback's model.
+    pub models: BTreeMap<Option<String>, Vec<u8>>,
     /// Longer audio has no answer that could be kept.
     pub longest_audio: Duration,
 }
@@ -107,8 +109,8 @@ impl Cache {
         let mut hash = Sha256::new();
         // An experiment is a question of its own: were its control's answers known from before, arms would not be alike.
         let experiment = arm.experiment.as_deref().unwrap_or_default();
-        let arm = [arm.prompt.as_bytes(), &arm.threshold.to_le_bytes(), experiment.as_bytes()];
-        for part in [&self.rules.models[..]].into_iter().chain(arm) {
+        let models = &self.rules.models[&question.arm.model][..];
+        for part in [models, arm.prompt.as_bytes(), &arm.threshold.to_le_bytes(), experiment.as_bytes()] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }

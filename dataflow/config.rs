@@ -30,8 +30,8 @@ pub use bigquery::BigQueryConfig;
 pub use pubsub::{BucketConfig, PubSubConfig};
 pub use sections::{
     AckChoice, ArmConfig, CacheConfig, DeviceChoice, ExperimentConfig, HttpConfig, LaneConfig, LanesConfig,
-    ModelConfig, ParquetConfig, ReportConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig, StoreConfig,
-    UnitChoice,
+    ModelConfig, NamedModelConfig, ParquetConfig, ReportConfig, RetryConfig, SourceChoice, SourceConfig, SpoolConfig,
+    StoreConfig, UnitChoice,
 };
 
 const MIB: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("more than 0");
@@ -44,6 +44,8 @@ pub struct Config {
     pub drain_timeout_s: u64,
     /// The self-hosted model.
     pub model: ModelConfig,
+    /// Other models, which arms may ask, by names of the user's.
+    pub models: BTreeMap<String, NamedModelConfig>,
     /// The two priorities.
     pub lanes: LanesConfig,
     /// The arms that uploads are drawn into.
@@ -85,6 +87,7 @@ impl Default for Config {
         Self {
             drain_timeout_s: 30,
             model: ModelConfig::default(),
+            models: BTreeMap::new(),
             lanes: LanesConfig::default(),
             experiment: ExperimentConfig::default(),
             fallback: OpenAiOptions::default(),
@@ -145,9 +148,12 @@ impl Config {
         let mut config: Self = toml::from_str(text).map_err(|error| at_its_key(text, &error))?;
         config.check()?;
         config.store.url = config.store.url.map(|url| url.within(folder));
-        config.model.checkpoint = config.model.checkpoint.map(|checkpoint| folder.join(checkpoint));
-        if config.model.schema.ends_with(".json") {
-            config.model.schema = folder.join(&config.model.schema).to_string_lossy().into_owned();
+        let named = config.models.values_mut().map(|model| (&mut model.checkpoint, model.schema.as_mut()));
+        for (checkpoint, schema) in named.chain([(&mut config.model.checkpoint, Some(&mut config.model.schema))]) {
+            *checkpoint = checkpoint.take().map(|checkpoint| folder.join(checkpoint));
+            if let Some(schema) = schema.filter(|schema| schema.ends_with(".json")) {
+                *schema = folder.join(&*schema).to_string_lossy().into_owned();
+            }
         }
         Ok(config)
     }
@@ -198,20 +204,41 @@ impl Config {
     /// # Errors
     /// In words, where the arms have no weight.
     pub fn experiment(&self) -> Result<Experiment, String> {
-        let arms = self.experiment.arms.iter().map(|arm| self.arm(arm, None)).collect();
-        Experiment::new(self.experiment.salt.clone(), self.experiment.unit.into(), arms)
+        let arms = self.experiment.arms.iter().map(|arm| self.arm(arm, None)).collect::<Result<_, _>>();
+        arms.and_then(|arms| Experiment::new(self.experiment.salt.clone(), self.experiment.unit.into(), arms))
             .map_err(|error| format!("experiment.arms: {error}"))
     }
 
-    /// An arm as the graph takes it, with the model's prompt and threshold where it has none of its own.
-    pub fn arm(&self, arm: &ArmConfig, experiment: Option<&str>) -> Arm {
-        Arm {
+    /// An arm as the graph takes it, with the usual model, prompt and threshold where it has none of its own.
+    ///
+    /// # Errors
+    /// In words, where its model is none of the configuration's.
+    pub fn arm(&self, arm: &ArmConfig, experiment: Option<&str>) -> Result<Arm, String> {
+        if let Some(model) = arm.model.as_ref().filter(|model| !self.models.contains_key(*model)) {
+            return Err(format!(
+                "the arm {} asks the model {model}, which the configuration lacks: add a [models.{model}]",
+                arm.name
+            ));
+        }
+        Ok(Arm {
             experiment: experiment.map(str::to_owned),
             name: arm.name.clone(),
             weight: arm.weight,
+            model: arm.model.clone(),
             prompt: arm.prompt.as_ref().unwrap_or(&self.model.prompt).as_str().into(),
             threshold: arm.threshold.unwrap_or(self.model.threshold),
-        }
+        })
+    }
+
+    /// The configuration with a model of `[models]` as the usual one.
+    pub fn with_model(&self, named: &NamedModelConfig) -> Self {
+        let mut config = self.clone();
+        let NamedModelConfig { checkpoint, schema, max_batch, kv_memory_mb } = named.clone();
+        config.model.checkpoint = checkpoint.or(config.model.checkpoint);
+        config.model.schema = schema.unwrap_or(config.model.schema);
+        config.model.max_batch = max_batch.unwrap_or(config.model.max_batch);
+        config.model.kv_memory_mb = kv_memory_mb.or(config.model.kv_memory_mb);
+        config
     }
 
     /// Who is served first.
@@ -240,8 +267,9 @@ impl Config {
         })
     }
 
-    /// How answers are given again, where they are. `models`: what tells these models' answers from others'.
-    pub fn cache_rules(&self, models: Vec<u8>) -> Option<CacheRules> {
+    /// How answers are given again, where they are. `models`: what tells the answers of the usual models and of each named one
+    /// from others'.
+    pub fn cache_rules(&self, models: BTreeMap<Option<String>, Vec<u8>>) -> Option<CacheRules> {
         self.cache.enabled.then(|| CacheRules {
             sharing: match self.cache.share_between_customers {
                 true => Sharing::BetweenCustomers,

@@ -3,12 +3,14 @@
 //! A definition is a TOML file that `tidemark experiment start` puts into the store. Serving workers look there every second
 //! ([`start`]), so an experiment begins and ends without a restart. A [`Report`] is worked out of the log of outcomes
 //! whenever one is asked for; workers do so now and then ([`look`]), stop arms that break a guardrail, and keep reports.
+//! [`Shadows`] describe the control's uploads once more, for the report alone.
 
 mod definition;
 mod follow;
 mod guard;
 pub mod plot;
 mod report;
+mod shadow;
 mod snapshot;
 
 use connectors::store::{Store, StoreError};
@@ -18,9 +20,10 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 
-pub use definition::{Definition, GuardrailConfig};
+pub use definition::{Definition, GuardrailConfig, ShadowConfig};
 pub use guard::look;
-pub use report::{Comparison, Report, Row, report};
+pub use report::{Comparison, Report, Row, ShadowReport, report};
+pub use shadow::Shadows;
 pub use snapshot::keep_report;
 
 /// What can go wrong with experiments in the store.

@@ -3,6 +3,7 @@
 //! Every seam has a named thread that takes requests as they come. The store's threads take all that wait at once, so one
 //! transaction carries many uploads (group commit) without a timer. Calls of models are tasks on the runtime.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use connectors::store::{CacheEntry, Store};
 use futures::FutureExt;
 use models::{Annotator, Late, Request};
 use operators::bridge::{Port, inlet, link};
-use operators::{Admission, Answer, Question, Ticket, Write};
+use operators::{Admission, Answer, Arm, Question, Ticket, Write};
 use records::{Admitted, Annotation, Branch, ErrorType, Fault, FaultClass, Outcome, UtcMicros};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -47,10 +48,10 @@ pub struct Parts {
     pub store: Store,
     /// Where audio comes from.
     pub objects: Arc<Objects>,
-    /// The self-hosted model.
-    pub primary: Arc<dyn Annotator>,
+    /// The self-hosted models.
+    pub primary: ByArm,
     /// The paid model, where there is one.
-    pub fallback: Option<Arc<dyn Annotator>>,
+    pub fallback: Option<ByArm>,
     /// Answers that are given again, where they are.
     pub cache: Option<Arc<Cache>>,
     /// What the graph decides by.
@@ -63,6 +64,27 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// The time of day.
     pub clock: fn() -> UtcMicros,
+}
+
+/// Models of one kind, of which an arm says which one is asked.
+#[derive(Clone)]
+pub struct ByArm {
+    /// The usual one.
+    pub usual: Arc<dyn Annotator>,
+    /// Others, by name.
+    pub named: BTreeMap<String, Arc<dyn Annotator>>,
+}
+
+impl ByArm {
+    /// One for all arms.
+    pub fn one(model: Arc<dyn Annotator>) -> Self {
+        Self { usual: model, named: BTreeMap::new() }
+    }
+
+    pub(crate) fn of(&self, arm: &Arm) -> &Arc<dyn Annotator> {
+        let named = |name| self.named.get(name).expect("an arm's model is one of the configuration, as was checked");
+        arm.model.as_ref().map_or(&self.usual, named)
+    }
 }
 
 /// A worker that runs.
@@ -114,15 +136,15 @@ impl Worker {
         let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
         thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
         let late = if parts.fallback.is_some() { Late::Refuse } else { Late::Answer };
-        let (model, cache, clock) = (Arc::clone(&parts.primary), parts.cache.clone(), parts.clock);
+        let (models, cache, clock) = (parts.primary.clone(), parts.cache.clone(), parts.clock);
         let health = || Arc::clone(&parts.health);
         let branch = Branch::Primary;
-        let asked = Asked { branch, model, cache, audio: Arc::clone(&audio), health: health(), clock, late };
+        let asked = Asked { branch, models, cache, audio: Arc::clone(&audio), health: health(), clock, late };
         let at = runtime.clone();
         thread("ask-primary", Box::new(move || ask(&primary_port, &asked, &at)))?;
-        if let Some(model) = parts.fallback.clone() {
+        if let Some(models) = parts.fallback.clone() {
             let (branch, late, at) = (Branch::Fallback, Late::Answer, runtime.clone());
-            let asked = Asked { branch, model, cache: None, audio, health: health(), clock, late };
+            let asked = Asked { branch, models, cache: None, audio, health: health(), clock, late };
             thread("ask-fallback", Box::new(move || ask(&fallback_port, &asked, &at)))?;
         }
         let (end, ended) = oneshot::channel();
@@ -262,11 +284,11 @@ fn acknowledge_all(tickets: &Receiver<Ticket>, parts: &Parts, held: &Held, runti
     }
 }
 
-/// A model, how it is asked, and the cache that is looked into before.
+/// Models, how they are asked, and the cache that is looked into before.
 #[derive(Clone)]
 struct Asked {
     branch: Branch,
-    model: Arc<dyn Annotator>,
+    models: ByArm,
     cache: Option<Arc<Cache>>,
     audio: Arc<AudioInWork>,
     health: Arc<Health>,
@@ -278,7 +300,7 @@ fn ask(port: &Port<Question, Answer>, asked: &Asked, runtime: &Handle) {
     while let Ok((number, question)) = port.requests.recv() {
         let (answers, asked) = (port.answers.clone(), asked.clone());
         runtime.spawn(async move {
-            let (asked_at, model) = ((asked.clock)(), asked.model.model());
+            let (asked_at, model) = ((asked.clock)(), asked.models.of(&question.arm).model());
             let answer = AssertUnwindSafe(asked.answer(&question)).catch_unwind().await;
             let (branch, result) = answer.unwrap_or_else(|_| {
                 let message = format!("{model} panicked; the log says why");
@@ -329,7 +351,7 @@ impl Asked {
     }
 
     async fn annotate(&self, question: &Question, audio: &Audio) -> Result<Annotation, Fault> {
-        let answer = self.model.annotate(request(question, audio, self.late)).await;
+        let answer = self.models.of(&question.arm).annotate(request(question, audio, self.late)).await;
         answer.map_err(|fault| {
             // A file that was fetched has a name that says nothing to whoever reads of it.
             let message = fault.message.replace(&*audio.path().to_string_lossy(), &question.upload.audio_uri);

@@ -6,11 +6,13 @@ use anyhow::{Context, bail};
 use connectors::store::{Started, Store, StoredExperiment};
 use operators::Unit;
 use operators::compare::{ArmSums, Design, MISMATCH_ALPHA};
+use records::PairState;
 use serde_json::json;
 use tidemark::clock::now;
 use tidemark::config::Config;
-use tidemark::experiments::{Comparison, Definition, Report, Row, keep_report, plot, report};
+use tidemark::experiments::{Comparison, Definition, Report, Row, ShadowReport, keep_report, plot, report};
 
+use super::replay::tables;
 use super::{Common, Exit, show, start};
 
 /// The newest outcomes, out of which the length of an experiment is estimated.
@@ -46,7 +48,11 @@ A definition:
   [[guardrails]]                 # an arm that is worse than the control by more than this is stopped
   metric = \"error_rate\"
   limit = 0.02
-Also: salt, starts_at and ends_at (\"2026-09-21T00:00:00Z\"), expected_uploads, an arm's threshold.
+  [[shadows]]                    # describes the control's uploads once more after they ended, for the report alone
+  name = \"seven-b\"
+  share = 0.1                    # of them; all where it is not set
+  model = \"seven-b\"            # or prompt, or threshold: as in an arm
+Also: salt, starts_at and ends_at (\"2026-09-21T00:00:00Z\"), expected_uploads, an arm's threshold and model (one of [models]).
 
 Examples:
   tidemark experiment start prompt-2.toml")]
@@ -83,7 +89,12 @@ impl Experiment {
         };
         match self {
             Self::Plan { file } => plan(&store, &Definition::load(&file)?, common.json).await?,
-            Self::Start { file } => begin(&store, &Definition::load(&file)?, common.json).await?,
+            Self::Start { file } => {
+                let (definition, config) = (Definition::load(&file)?, Config::load(common.config.as_deref())?);
+                // Workers whose configuration lacks an arm's model would not take it up.
+                definition.models_are_in(&config).map_err(anyhow::Error::msg)?;
+                begin(&store, &definition, common.json).await?;
+            }
             Self::Stop { name } => {
                 if !store.stop_experiment(&name, now()).await? {
                     bail!("no experiment {name} is under way: `tidemark experiment list` shows them");
@@ -142,6 +153,10 @@ async fn plan(store: &Store, definition: &Definition, json: bool) -> anyhow::Res
         return Ok(show::say(&json!({ "history": past.uploads() }), &said, json)?);
     }
     let (control, arms) = (&definition.arms[0], &definition.arms[1..]);
+    if arms.is_empty() {
+        let said = "how long it takes is not estimated: uploads are drawn into no other arm than the control";
+        return Ok(show::say(&json!({ "history": past.uploads() }), said, json)?);
+    }
     // The smallest arm takes longest.
     let smallest = arms.iter().map(|arm| arm.weight).min().unwrap_or_default();
     let design = Design::new(definition.sequence(), past.spread(), [control.weight, smallest]);
@@ -230,6 +245,16 @@ fn print(report: &Report, svg: Option<&Path>, json: bool) -> anyhow::Result<()> 
         ];
         show::table(&header, comparison.rows.iter().map(cells))?;
         remarks(comparison)?;
+    }
+    for ShadowReport { name, difference } in &report.shadows {
+        let count = |state| difference.uploads(state);
+        show::line(&format!(
+            "shadow {name}: {} uploads compared; {} not asked about yet, {} whose audio is gone",
+            count(PairState::Compared),
+            count(PairState::Open),
+            count(PairState::AudioGone)
+        ))?;
+        tables(difference, [report.control(), name], &level)?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use super::{Common, Exit, windows};
 
+pub(super) use show::tables;
+
 #[derive(clap::Subcommand)]
 pub(super) enum Replay {
     /// Describe uploads again, with another model, prompt or threshold, and compare

@@ -11,13 +11,12 @@ use connectors::spool::Spool;
 use connectors::store::Store;
 use connectors::with_spool::WithSpool;
 use models::Annotator;
-use models::local::LocalModel;
 use records::Lane;
 use tidemark::alerts::service::Alerting;
 use tidemark::clock::now;
 use tidemark::config::{AckChoice, Config, SourceChoice};
 use tidemark::drain::{self, Drained, Signals};
-use tidemark::experiments;
+use tidemark::experiments::{self, Shadows};
 use tidemark::gateway::Gateway;
 use tidemark::metrics::Metrics;
 use tidemark::report;
@@ -28,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::sinks::Sinks;
+use super::start::Models;
 use super::{Common, Exit, start};
 
 /// How long a broker is waited for once everything has ended.
@@ -79,7 +79,15 @@ impl Serve {
         };
         let objects = start::objects(&config, &common.data);
         let parts = start::parts(&config, Arc::clone(&source), &store, &objects, &models)?;
-        let experiments = experiments::start(&store, &config, &parts.rules.experiment, now).await?;
+        let mut experiments = experiments::start(&store, &config, &parts.rules.experiment, now).await?;
+        let shadows = Shadows {
+            store: store.clone(),
+            config: config.clone(),
+            models: parts.primary.clone(),
+            objects: Arc::clone(&objects),
+            clock: now,
+        };
+        experiments.spawn(shadows.follow());
         let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
         let mut worker = Worker::start(&parts)?;
         let (stop_taking_over, stopped) = watch::channel(false);
@@ -87,16 +95,16 @@ impl Serve {
             take_over::start(broker, &store, &parts.health, now, &stopped);
         }
 
-        let primary = Arc::clone(&models.primary);
-        let health = Arc::clone(&parts.health);
-        let readiness = Arc::new(move || match primary.is_healthy() {
-            true => health.check(),
-            false => Err(format!("the model {} does not work; the log says why", primary.model())),
+        let models = Arc::new(models);
+        let (all, health) = (Arc::clone(&models), Arc::clone(&parts.health));
+        let readiness = Arc::new(move || match all.broken() {
+            None => health.check(),
+            Some(model) => Err(format!("the model {} does not work; the log says why", model.model())),
         });
         Gateway { metrics: Arc::clone(&parts.metrics), readiness }.start(listener);
         let fallback =
-            if models.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
-        tracing::info!(model = parts.primary.model(), fallback, %address, store = %store.url(), "serving");
+            if models.usual.fallback.is_some() { config.fallback.model.as_str() } else { "none: no OPENAI_API_KEY" };
+        tracing::info!(model = models.usual.primary.model(), others = ?models.named.keys(), fallback, %address, store = %store.url(), "serving");
 
         clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
@@ -117,17 +125,17 @@ impl Serve {
             () = drain::idle(&*source, |_| {}), if self.until_idle => {}
             died = worker.ended() => died?,
             // With a fallback the worker is degraded, and goes on; without one every upload would fail its attempts.
-            () = death(&models.primary), if models.fallback.is_none() => {
+            died = death(&models), if models.usual.fallback.is_none() => {
                 worker.stop();
                 let uploads = worker.give_back().await?;
                 told(close(broker)).await;
-                bail!("the model {} died; {uploads} uploads were given back", models.primary.model());
+                bail!("the model {died} died; {uploads} uploads were given back");
             }
         }
         stop_taking_over.send_replace(true);
+        experiments.shutdown().await;
         let closing = close(broker);
         let drained = drain::drain(&mut worker, Duration::from_secs(config.drain_timeout_s), &mut signals).await?;
-        drop(experiments);
         told(closing).await;
         report.end().await;
         alerts.end().await;
@@ -141,10 +149,13 @@ impl Serve {
     }
 }
 
-/// Ends once the model works no longer.
-pub(super) async fn death(model: &LocalModel) {
+/// Ends once a self-hosted model works no longer, and says which.
+pub(super) async fn death(models: &Models) -> String {
     let mut looks = tokio::time::interval(Duration::from_millis(100));
-    while model.is_healthy() {
+    loop {
+        if let Some(model) = models.broken() {
+            return model.model().to_owned();
+        }
         looks.tick().await;
     }
 }

@@ -1,5 +1,6 @@
 //! Starts what commands share: the store, the models, a worker.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use tidemark::clock::now;
 use tidemark::config::{Config, SourceChoice};
 use tidemark::health::Health;
 use tidemark::metrics::Metrics;
-use tidemark::worker::Parts;
+use tidemark::worker::{ByArm, Parts};
 
 use super::Common;
 
@@ -31,10 +32,28 @@ const FEWEST_PARAMETERS: u64 = 1_000_000;
 
 /// The models of a configuration.
 pub(super) struct Models {
+    pub(super) usual: Model,
+    /// Those of `[models]`.
+    pub(super) named: BTreeMap<String, Model>,
+}
+
+/// A self-hosted model, and the paid one as it is asked in its place.
+pub(super) struct Model {
     pub(super) primary: Arc<LocalModel>,
     pub(super) fallback: Option<Arc<OpenAi>>,
     /// What tells their answers from other models'.
     pub(super) identity: Vec<u8>,
+}
+
+impl Models {
+    fn all(&self) -> impl Iterator<Item = &Model> {
+        [&self.usual].into_iter().chain(self.named.values())
+    }
+
+    /// A self-hosted model that works no longer.
+    pub(super) fn broken(&self) -> Option<&LocalModel> {
+        self.all().map(|model| &*model.primary).find(|model| !model.is_healthy())
+    }
 }
 
 /// Where the store is.
@@ -65,18 +84,34 @@ pub(super) fn openai_key() -> Option<SecretString> {
     std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from)
 }
 
-/// Loads the checkpoint, and takes the paid model where there is a key for it.
+/// Loads the checkpoints, and takes the paid model where there is a key for it.
 pub(super) async fn models(config: &Config) -> anyhow::Result<Models> {
     models_with(config, openai_key()).await
 }
 
-/// Loads the checkpoint, and takes the paid model where `key` is one.
+/// Loads the checkpoints, and takes the paid model where `key` is one.
 pub(super) async fn models_with(config: &Config, key: Option<SecretString>) -> anyhow::Result<Models> {
     let schema = Arc::new(MetadataSchema::load(&config.model.schema)?);
-    let options = config.local_model(Arc::clone(&schema))?;
+    let paid = |key| OpenAi::new(config.fallback.clone(), &key, Arc::clone(&schema), Time::real(now));
+    let paid = key.map(paid).transpose()?.map(Arc::new);
+    let usual = model(config, schema, paid.clone()).await?;
+    let mut named = BTreeMap::new();
+    for (name, of) in &config.models {
+        let config = config.with_model(of);
+        let cannot = || format!("cannot start models.{name}");
+        let schema = Arc::new(MetadataSchema::load(&config.model.schema).with_context(cannot)?);
+        let paid = paid.as_ref().map(|paid| Arc::new(paid.with_schema(Arc::clone(&schema))));
+        named.insert(name.clone(), model(&config, schema, paid).await.with_context(cannot)?);
+    }
+    Ok(Models { usual, named })
+}
+
+/// Loads the checkpoint of a configuration's usual model.
+async fn model(config: &Config, schema: Arc<MetadataSchema>, fallback: Option<Arc<OpenAi>>) -> anyhow::Result<Model> {
+    let options = config.local_model(schema)?;
     let dir = &options.checkpoint;
     if !dir.is_dir() {
-        bail!("model.checkpoint is {}, which is no folder: set it to a Qwen2-Audio checkpoint", dir.display());
+        bail!("the checkpoint {} is no folder: set it to a Qwen2-Audio checkpoint", dir.display());
     }
     let description = Description::read(dir)?;
     if description.parameters() < FEWEST_PARAMETERS {
@@ -85,13 +120,9 @@ pub(super) async fn models_with(config: &Config, key: Option<SecretString>) -> a
             "this checkpoint is too small to know anything: its answers are noise"
         );
     }
-    let fallback = match key {
-        Some(key) => Some(Arc::new(OpenAi::new(config.fallback.clone(), &key, schema, Time::real(now))?)),
-        None => None,
-    };
     let identity = identity(config, &options, fallback.as_deref())?;
     let primary = tokio::task::spawn_blocking(move || LocalModel::start(options, Arc::new(now))).await??;
-    Ok(Models { primary: Arc::new(primary), fallback, identity })
+    Ok(Model { primary: Arc::new(primary), fallback, identity })
 }
 
 /// All that an answer and its confidence come from beside the audio and the arm: weights, schema, calibration, how much is
@@ -165,16 +196,25 @@ pub(super) fn parts(
     objects: &Arc<Objects>,
     models: &Models,
 ) -> anyhow::Result<Parts> {
-    let fallback = models.fallback.as_ref().map(|model| Arc::clone(model) as Arc<dyn Annotator>);
+    let named = || models.named.iter().map(|(name, model)| (name.clone(), model));
+    let primary = |model: &Model| Arc::clone(&model.primary) as Arc<dyn Annotator>;
+    let fallback = |model: &Model| model.fallback.clone().map(|paid| paid as Arc<dyn Annotator>);
     let metrics = Arc::new(Metrics::new());
-    let cache = config.cache_rules(models.identity.clone());
+    let identities = named().map(|(name, model)| (Some(name), model.identity.clone()));
+    let cache = config.cache_rules(identities.chain([(None, models.usual.identity.clone())]).collect());
     let cache = cache.map(|rules| Arc::new(Cache::new(store.clone(), Arc::clone(&metrics), rules)));
     Ok(Parts {
         source,
         store: store.clone(),
         objects: Arc::clone(objects),
-        primary: Arc::clone(&models.primary) as Arc<dyn Annotator>,
-        fallback,
+        primary: ByArm {
+            usual: primary(&models.usual),
+            named: named().map(|(name, model)| (name, primary(model))).collect(),
+        },
+        fallback: fallback(&models.usual).map(|usual| ByArm {
+            usual,
+            named: named().filter_map(|(name, model)| Some((name, fallback(model)?))).collect(),
+        }),
         rules: config.rules().map_err(anyhow::Error::msg)?,
         max_in_flight: [config.lanes.high.max_in_flight, config.lanes.low.max_in_flight],
         metrics,

@@ -57,6 +57,20 @@ impl Default for ModelConfig {
     }
 }
 
+/// `[models.NAME]`: a model that arms may ask in place of the usual one. What is not set is as in `[model]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamedModelConfig {
+    /// In place of `model.checkpoint`.
+    pub checkpoint: Option<PathBuf>,
+    /// In place of `model.schema`.
+    pub schema: Option<String>,
+    /// In place of `model.max_batch`.
+    pub max_batch: Option<NonZeroUsize>,
+    /// In place of `model.kv_memory_mb`.
+    pub kv_memory_mb: Option<NonZeroUsize>,
+}
+
 /// Where the model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,7 +153,8 @@ pub struct ExperimentConfig {
 
 impl Default for ExperimentConfig {
     fn default() -> Self {
-        let arm = |name: &str, weight| ArmConfig { name: name.into(), weight, prompt: None, threshold: None };
+        let arm =
+            |name: &str, weight| ArmConfig { name: name.into(), weight, model: None, prompt: None, threshold: None };
         let arms = vec![arm("primary", 90), arm("experimental", 10)];
         Self { salt: "tidemark".into(), unit: UnitChoice::Customer, arms }
     }
@@ -172,6 +187,9 @@ pub struct ArmConfig {
     pub name: String,
     /// Its share, relative to the other arms' weights.
     pub weight: u32,
+    /// A model of `[models]`, in place of the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// In place of the model's prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,

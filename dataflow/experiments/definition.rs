@@ -39,9 +39,48 @@ pub struct Definition {
     pub expected_uploads: u64,
     /// The control, and what is compared with it.
     pub arms: Vec<ArmConfig>,
+    /// What describes the control's uploads once more, for the report alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<ShadowConfig>,
     /// What stops an arm.
     #[serde(default)]
     pub guardrails: Vec<GuardrailConfig>,
+}
+
+/// `[[shadows]]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowConfig {
+    /// Its name, which no arm has.
+    pub name: String,
+    /// The share of the control's uploads that it describes; in (0, 1].
+    #[serde(default = "all")]
+    pub share: f64,
+    /// As in an arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// As in an arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// As in an arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+/// A shadow as it is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Shadow {
+    /// What is asked.
+    pub(super) arm: Arm,
+    /// The arm whose uploads it describes.
+    pub(super) control: String,
+    /// Which of these.
+    pub(super) share: f64,
+    pub(super) salt: String,
 }
 
 /// `[[guardrails]]`
@@ -113,8 +152,21 @@ impl Definition {
         if !(1..=64).contains(&self.name.len()) || !self.name.chars().all(is_plain) {
             return Err(format!("name {:?} must be 1 to 64 characters of A-Z a-z 0-9 . _ -", self.name));
         }
-        if self.arms.len() < 2 {
-            return Err("arms: an experiment has a control and at least one other arm".into());
+        if self.arms.is_empty() || self.arms.len() + self.shadows.len() < 2 {
+            return Err("arms: an experiment has a control, and at least one other arm or a shadow".into());
+        }
+        for (place, shadow) in self.shadows.iter().enumerate() {
+            let ShadowConfig { name, share, threshold, .. } = shadow;
+            let before = self.arms.iter().map(|arm| &arm.name).chain(self.shadows[..place].iter().map(|it| &it.name));
+            if before.into_iter().any(|other| other == name) {
+                return Err(format!("shadows: two arms or shadows are called {name}"));
+            }
+            if !(*share > 0.0 && *share <= 1.0) {
+                return Err(format!("shadows: the share of {name} is {share}, and must be above 0 and at most 1"));
+            }
+            if let Some(threshold) = threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
+                return Err(format!("shadows: the threshold of {name} is {threshold}, and a confidence is in [0, 1]"));
+            }
         }
         for (place, arm) in self.arms.iter().enumerate() {
             if arm.weight == 0 {
@@ -167,17 +219,49 @@ impl Definition {
     /// the control gets, and does not count in the experiment.
     ///
     /// # Errors
-    /// In words; a checked definition gives none.
+    /// In words, where an arm's model is none of the configuration's.
     pub fn experiment(&self, config: &Config, stops: &[ArmStop]) -> Result<Experiment, String> {
         let arm = |arm: &ArmConfig| {
             if stops.iter().any(|stop| stop.arm == arm.name) {
-                Arm { weight: arm.weight, ..config.arm(&self.arms[0], None) }
+                Ok(Arm { weight: arm.weight, ..config.arm(&self.arms[0], None)? })
             } else {
                 config.arm(arm, Some(&self.name))
             }
         };
         let salt = self.salt.as_ref().unwrap_or(&self.name).clone();
-        Experiment::new(salt, self.unit.into(), self.arms.iter().map(arm).collect())
+        Experiment::new(salt, self.unit.into(), self.arms.iter().map(arm).collect::<Result<_, _>>()?)
+    }
+
+    /// Whether every model that is asked is one of a configuration.
+    ///
+    /// # Errors
+    /// In words, where one is not.
+    pub fn models_are_in(&self, config: &Config) -> Result<(), String> {
+        self.experiment(config, &[])?;
+        self.shadows(config).map(drop)
+    }
+
+    /// The shadows.
+    ///
+    /// # Errors
+    /// In words, where a shadow's model is none of the configuration's.
+    pub(super) fn shadows(&self, config: &Config) -> Result<Vec<Shadow>, String> {
+        let shadow = |it: &ShadowConfig| {
+            let ShadowConfig { name, model, prompt, threshold, .. } = it.clone();
+            let arm = ArmConfig { name, weight: 1, model, prompt, threshold };
+            Ok(Shadow { arm: config.arm(&arm, Some(&self.name))?, ..self.shadow(it) })
+        };
+        self.shadows.iter().map(shadow).collect()
+    }
+
+    /// A shadow, without what it is asked.
+    pub(super) fn shadow(&self, shadow: &ShadowConfig) -> Shadow {
+        Shadow {
+            arm: Arm { name: shadow.name.clone(), ..Arm::default() },
+            control: self.arms[0].name.clone(),
+            share: shadow.share,
+            salt: format!("{} {}", self.salt.as_ref().unwrap_or(&self.name), shadow.name),
+        }
     }
 
     /// What is drawn as one.
@@ -195,15 +279,16 @@ impl Definition {
         self.arms.iter().map(entrant).collect()
     }
 
-    /// How intervals are made: where several arms are compared with the control, all of them together are wrong in 5 of 100
-    /// experiments at most.
+    /// How intervals are made: where several arms and shadows are compared with the control, all of them together are wrong
+    /// in 5 of 100 experiments at most.
     pub fn sequence(&self) -> Sequence {
-        Sequence::new(ALPHA / (self.arms.len() - 1) as f64, self.expected_uploads)
+        let compared = self.arms.len() - 1 + self.shadows.len();
+        Sequence::new(ALPHA / compared as f64, self.expected_uploads)
     }
 
     /// How guardrails are judged: all of them, over all arms, stop a good arm in 5 of 100 experiments at most.
     pub fn guardrail_sequence(&self) -> Sequence {
-        let watched = self.guardrails.len().max(1) * (self.arms.len() - 1);
+        let watched = (self.guardrails.len() * (self.arms.len() - 1)).max(1);
         Sequence::new(ALPHA / watched as f64, self.expected_uploads)
     }
 
@@ -233,6 +318,9 @@ mod tests {
         name = "strict"
         weight = 20
         threshold = 0.9
+        [[shadows]]
+        name = "beside"
+        share = 0.25
         [[guardrails]]
         metric = "error_rate"
         limit = 0.02
@@ -256,6 +344,9 @@ mod tests {
             ("error_rate", "beauty", "success_rate, error_rate"),
             ("0.02", "-0.02", "limit"),
             ("[[guardrails]]", "[[guards]]", "guards"),
+            ("\"beside\"", "\"short\"", "are called short"),
+            ("0.25", "0.0", "share of beside"),
+            ("share = 0.25", "threshold = 2.0", "threshold of beside"),
             (
                 "name = \"prompt-2\"",
                 "name = \"p\"\nends_at = \"1970-01-01T00:00:00Z\"\nstarts_at = \"1970-01-02T00:00:00Z\"",
@@ -265,6 +356,19 @@ mod tests {
             let error = Definition::parse(&TEXT.replacen(good, bad, 1)).expect_err(bad);
             assert!(error.contains(names), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_control_and_a_shadow_are_an_experiment_and_a_model_that_is_missing_is_named() {
+        let alone = "name = \"e\"\nsmallest_difference = 0.1\n[[arms]]\nname = \"control\"\nweight = 1\n";
+        assert!(Definition::parse(alone).is_err_and(|error| error.contains("or a shadow")));
+        let shadow = format!("{alone}[[shadows]]\nname = \"beside\"\nmodel = \"tuned\"\n");
+        let definition = Definition::parse(&shadow).expect("valid");
+        let mut config = Config::default();
+        let error = definition.models_are_in(&config).expect_err("it is missing");
+        assert!(error.contains("beside") && error.contains("[models.tuned]"), "{error}");
+        config.models.insert("tuned".into(), Default::default());
+        assert_eq!(definition.models_are_in(&config), Ok(()));
     }
 
     #[test]

@@ -73,6 +73,10 @@ async fn wanted(store: &Store, now: UtcMicros) -> Result<Vec<Wanted>, Experiment
             continue;
         }
         let definition = Definition::of(&stored)?;
+        // Shadows alone change nothing for anybody, and are reported when somebody asks.
+        if definition.arms.len() == 1 {
+            continue;
+        }
         let is_stopped = |name: &str| stored.stops.iter().any(|stop| stop.arm == name);
         let is_guarded = stored.runs(now)
             && !definition.guardrails.is_empty()

@@ -1,11 +1,14 @@
 //! What came of an experiment so far, worked out of the log of outcomes.
 
+use std::collections::HashMap;
+
 use connectors::store::{ArmStop, Store, StoredExperiment};
 use operators::compare::{Case, Guardrail, Interval, Metric, Pair, Point, Tally, TooEarly, Verdict, mismatch};
 use records::UtcMicros;
 use serde_json::{Value, json};
 
 use super::{Definition, ExperimentError};
+use crate::replay::Difference;
 
 /// Outcomes that are read at once.
 const PAGE: usize = 1_000;
@@ -23,6 +26,17 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// How the differences went.
     pub course: Vec<Point>,
+    /// Each shadow beside the control, over the same uploads.
+    pub shadows: Vec<ShadowReport>,
+}
+
+/// A shadow beside the control.
+#[derive(Clone, Debug)]
+pub struct ShadowReport {
+    /// Its name.
+    pub name: String,
+    /// The control's uploads that it was asked about, or will be: the control's outcome is the original.
+    pub difference: Difference,
 }
 
 /// An arm beside the control.
@@ -69,17 +83,31 @@ pub async fn report(store: &Store, stored: &StoredExperiment, now: UtcMicros) ->
     let complete_until = store.oldest_open(stored.starts_at).await?.unwrap_or(now);
     let entrants = definition.entrants(&stored.stops);
     let mut tally = Tally::new(definition.unit(), entrants, definition.sequence(), complete_until);
+    let new = |it| (definition.shadow(it), Difference::with(definition.sequence()));
+    let mut shadows: Vec<_> = definition.shadows.iter().map(new).collect();
     let mut after = 0;
     loop {
         let page = store.outcomes_of(&stored.name, after, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
+        let (Some((first, _)), Some((last, _))) = (page.first(), page.last()) else { break };
         after = *last;
         page.iter().for_each(|(_, outcome)| tally.add(outcome));
+        if shadows.is_empty() {
+            continue;
+        }
+        let said = store.shadow_outcomes(&stored.name, *first..=*last).await?.into_iter();
+        let mut said: HashMap<_, _> = said.map(|(seq, outcome)| ((seq, outcome.arm.clone()), outcome)).collect();
+        for (shadow, difference) in &mut shadows {
+            for (seq, original) in page.iter().filter(|(_, outcome)| shadow.takes(outcome)) {
+                let replay = said.remove(&(*seq, Some(shadow.arm.name.clone())));
+                difference.add(&records::Pair { original: original.clone(), replay });
+            }
+        }
     }
+    let shadows = shadows.into_iter().map(|(it, difference)| ShadowReport { name: it.arm.name, difference }).collect();
     let end = stored.end().map_or(now, |end| end.min(now));
     let days = end.0.saturating_sub(stored.starts_at.0) as f64 / DAY_US;
     let comparisons = tally.pairs().map(|pair| compare(&definition, pair, &tally, stored, days)).collect();
-    Ok(Report { comparisons, course: tally.course().to_vec(), complete_until, definition })
+    Ok(Report { comparisons, course: tally.course().to_vec(), complete_until, shadows, definition })
 }
 
 fn compare(definition: &Definition, pair: Pair<'_>, tally: &Tally, stored: &StoredExperiment, days: f64) -> Comparison {
@@ -118,7 +146,7 @@ impl Report {
         &self.definition.arms[0].name
     }
 
-    /// One object a comparison.
+    /// One object a comparison, and one a shadow.
     pub fn to_json(&self) -> Vec<Value> {
         let interval = |it: &Interval| json!({ "difference": it.difference, "low": it.low, "high": it.high });
         let row = |row: &Row| {
@@ -143,7 +171,14 @@ impl Report {
                 "decisive_metric": self.definition.metric.as_str(), "verdict": verdict(&it.verdict), "says": it.says,
             })
         };
-        self.comparisons.iter().map(object).collect()
+        let shadow = |it: &ShadowReport| {
+            let mut object = it.difference.to_json();
+            object["experiment"] = self.definition.name.as_str().into();
+            object["control"] = self.control().into();
+            object["shadow"] = it.name.as_str().into();
+            object
+        };
+        self.comparisons.iter().map(object).chain(self.shadows.iter().map(shadow)).collect()
     }
 }
 

@@ -77,10 +77,12 @@ impl Definition {
     /// A configuration as the run wants it: its model, prompt and threshold, all uploads in one arm and in the low lane, and no
     /// answers given again.
     pub fn configure(&self, mut config: Config) -> Config {
+        config.models.clear();
         config.model.checkpoint.clone_from(&self.checkpoint);
         config.model.prompt.clone_from(&self.prompt);
         config.model.threshold = self.threshold;
-        config.experiment.arms = vec![ArmConfig { name: ARM.to_owned(), weight: 1, prompt: None, threshold: None }];
+        config.experiment.arms =
+            vec![ArmConfig { name: ARM.to_owned(), weight: 1, model: None, prompt: None, threshold: None }];
         config.lanes.high_tiers = Vec::new();
         config.lanes.high_modes = Vec::new();
         config.cache.enabled = false;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use operators::compare::{ALPHA, Interval, Metric, Paired, Sequence, TooEarly};
-use records::{Outcome, Pair, PairState, Status};
+use records::{Branch, Outcome, Pair, PairState, Status};
 use serde_json::{Value, json};
 
 /// Kinds of changes of a field that are counted; of the others it is only known how many there were.
@@ -13,10 +13,11 @@ const KINDS: usize = 10_000;
 const TOLD: usize = 3;
 
 /// What is compared. How long an upload waited is not: here it waits for others than it did then.
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     Measure::Metric(Metric::SuccessRate),
     Measure::Metric(Metric::FallbackRate),
     Measure::BelowThreshold,
+    Measure::Accepted,
     Measure::Metric(Metric::Confidence),
     Measure::Metric(Metric::InferenceMs),
     Measure::Metric(Metric::Cost),
@@ -29,6 +30,9 @@ enum Measure {
     Metric(Metric),
     /// Whether the answer was kept although it was less sure than the threshold, of those that have one.
     BelowThreshold,
+    /// Whether the self-hosted model's answer was sure enough. Unlike the confidence, all uploads have it: an unsure answer
+    /// that the paid model's replaced is not accepted, and how sure it was is not kept.
+    Accepted,
 }
 
 impl Measure {
@@ -36,12 +40,14 @@ impl Measure {
         match self {
             Self::Metric(metric) => metric.as_str(),
             Self::BelowThreshold => "below_threshold",
+            Self::Accepted => "accepted",
         }
     }
 
     fn of(self, outcome: &Outcome) -> Option<u64> {
         match self {
             Self::Metric(metric) => metric.of(outcome),
+            Self::Accepted => Some(u64::from(outcome.branch == Some(Branch::Primary) && !outcome.below_threshold)),
             Self::BelowThreshold => (outcome.status == Status::Completed).then_some(u64::from(outcome.below_threshold)),
         }
     }
@@ -50,7 +56,7 @@ impl Measure {
     fn unit(self) -> Metric {
         match self {
             Self::Metric(metric) => metric,
-            Self::BelowThreshold => Metric::FallbackRate,
+            Self::BelowThreshold | Self::Accepted => Metric::FallbackRate,
         }
     }
 }
@@ -116,8 +122,12 @@ struct Field {
 impl Difference {
     /// Nothing yet, of a run of so many uploads.
     pub fn new(uploads: u64) -> Self {
-        let (measures, fields) = (Default::default(), Vec::new());
-        Self { states: [0; 4], measures, fields, sequence: Sequence::new(ALPHA, uploads) }
+        Self::with(Sequence::new(ALPHA, uploads))
+    }
+
+    /// Nothing yet, with intervals of this kind.
+    pub fn with(sequence: Sequence) -> Self {
+        Self { states: [0; 4], measures: Default::default(), fields: Vec::new(), sequence }
     }
 
     /// Adds an upload.

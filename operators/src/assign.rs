@@ -19,6 +19,8 @@ pub struct Arm {
     pub name: String,
     /// Its share, relative to the other arms' weights.
     pub weight: u32,
+    /// The self-hosted model that is asked, by its name in the configuration; `None` for the usual one.
+    pub model: Option<String>,
     /// The question that is asked.
     pub prompt: Arc<str>,
     /// Below this confidence the fallback is asked.

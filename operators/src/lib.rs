@@ -32,6 +32,7 @@ pub use commit::{Commit, Ending, Write};
 pub use conclude::{Conclusion, conclude};
 pub use fallback::Fallback;
 pub use flight::{Arrival, Finished, Flight, Ticket};
+pub use hash::fraction;
 pub use in_work::InWork;
 pub use infer::{Answer, Infer, Question};
 pub use partition::{LaneRules, Partition};

@@ -216,3 +216,53 @@ async fn an_arm_that_breaks_a_guardrail_is_stopped_and_its_customers_leave_the_e
     let table = home.succeed(&["experiment", "report", "dear"]);
     assert!(table.contains("stopped: strict") && table.contains("broken"), "{table}");
 }
+
+#[test]
+fn an_arm_asks_its_own_model_and_a_shadow_is_asked_about_what_the_control_described() {
+    let home = Home::new();
+    let other = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen2_audio/tiny-sharded");
+    let definition = home.write(
+        "models.toml",
+        "name = \"models\"\nunit = \"upload\"\nsmallest_difference = 0.03\n[[arms]]\nname = \"control\"\nweight = 1\n\
+         [[arms]]\nname = \"tuned\"\nweight = 1\nmodel = \"tuned\"\n[[shadows]]\nname = \"same\"\n\
+         [[shadows]]\nname = \"beside\"\nmodel = \"tuned\"\n",
+    );
+    let error = home.fail(&["experiment", "start", definition.to_str().expect("UTF-8")]);
+    assert!(error.contains("[models.tuned]"), "{error}");
+    let quick = std::fs::read_to_string(home.path("quick.toml")).expect("the configuration");
+    home.write("quick.toml", quick + &format!("[cache]\nenabled = false\n[models.tuned]\ncheckpoint = {other:?}\n"));
+    start(&home, &definition);
+    let uploads = enqueue(&home, "u", 20, false);
+    let mut serve = home.serve(&[]);
+    let mut log = log(&mut serve);
+    (0..uploads).for_each(|_| wait_for(&mut log, "completed"));
+    let outcomes = home.outcomes();
+    let of = |arm: &str| outcomes.iter().filter(|it| it["arm"] == *arm).collect::<Vec<_>>();
+    let (control, tuned) = (of("control"), of("tuned"));
+    assert_eq!(control.len() + tuned.len(), uploads);
+    assert!(control.iter().all(|it| it["model"] == "tiny-a") && tuned.iter().all(|it| it["model"] == "tiny-sharded"));
+    assert!(control.len() > 5 && tuned.len() > 5, "{} {}", control.len(), tuned.len());
+
+    let shadows = || {
+        let reported = json_lines(&home.succeed(&["experiment", "report", "models", "--json"]));
+        reported.into_iter().filter(|it| !it["shadow"].is_null()).collect::<Vec<_>>()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while shadows().iter().any(|it| it["open"] != 0) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", shadows());
+    }
+    let [same, beside] = shadows().try_into().expect("two");
+    for shadow in [&same, &beside] {
+        assert_eq!((&shadow["compared"], &shadow["control"]), (&json!(control.len()), &json!("control")), "{shadow}");
+    }
+    // The same model says the same of the same sound.
+    for field in same["fields"].as_array().expect("a list") {
+        assert_eq!(field["equal"], field["uploads"], "{field}");
+    }
+    assert!(same["fields"].as_array().is_some_and(|fields| !fields.is_empty()));
+    let table = home.succeed(&["experiment", "report", "models"]);
+    assert!(table.contains("shadow beside") && table.contains("accepted"), "{table}");
+    assert_eq!(home.outcomes().len(), uploads, "a shadow is nobody's outcome");
+    assert!(Command::new("kill").arg(serve.id().to_string()).status().expect("kill runs").success());
+    assert!(serve.wait().expect("ended").success());
+}

@@ -11,7 +11,7 @@
 //! - [`Store::write_windows`]: rows of the windows up to there, each once.
 //! - [`Store::change_alerts`], [`Store::untold`]: how alerts stand, and who is to be told.
 //! - [`Store::redrive`], [`Store::purge`]: what becomes of dead letters.
-//! - [`Store::start_experiment`], [`Store::outcomes_of`]: experiments, and what counts in them.
+//! - [`Store::start_experiment`], [`Store::outcomes_of`], [`Store::shadow_outcomes`]: experiments, and what counts in them.
 //! - [`Store::audit_log`]: what was done to the data, and by whom.
 //!
 //! Each call is one transaction, for as many items as it is given. All may be repeated: an upload enqueued twice is
@@ -33,6 +33,7 @@ mod exports;
 mod outcomes;
 mod postgres;
 mod rows;
+mod shadows;
 mod sinks;
 mod spool;
 mod sqlite;

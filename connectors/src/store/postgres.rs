@@ -16,7 +16,7 @@ use super::{StoreError, StoreUrl};
 use crate::tls;
 
 /// The schema's history, forward only: a database at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_sinks.sql"),
     include_str!("../../migrations/postgres/0003_cache.sql"),
@@ -26,6 +26,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/postgres/0007_alerts.sql"),
     include_str!("../../migrations/postgres/0008_logs.sql"),
     include_str!("../../migrations/postgres/0009_experiment_windows.sql"),
+    include_str!("../../migrations/postgres/0010_shadows.sql"),
 ];
 
 /// How long a connection may take to come about.

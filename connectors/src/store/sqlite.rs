@@ -13,7 +13,7 @@ use super::error::{BUSY, NOTADB, primary_code};
 use super::{StoreError, StoreUrl};
 
 /// The schema's history, forward only: a file at schema N lacks the migrations after the Nth.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../../migrations/sqlite/0001_store.sql"),
     include_str!("../../migrations/sqlite/0002_training_consent.sql"),
     include_str!("../../migrations/sqlite/0003_sinks.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/sqlite/0008_alerts.sql"),
     include_str!("../../migrations/sqlite/0009_logs.sql"),
     include_str!("../../migrations/sqlite/0010_experiment_windows.sql"),
+    include_str!("../../migrations/sqlite/0011_shadows.sql"),
 ];
 
 /// `application_id` of the first migration.
@@ -185,7 +186,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tidemark.db");
         for round in 0..300 {
-            let Database::Sqlite { writer, readers } = open(&path).await.expect("opens") else { panic!("it is a file") };
+            let Database::Sqlite { writer, readers } = open(&path).await.expect("opens") else {
+                panic!("it is a file")
+            };
             let mut transaction = begin(&writer).await.expect("begins");
             transaction.execute("UPDATE arrivals SET sealed_until = sealed_until + 1").await.expect("executes");
             transaction.commit().await.expect("commits");

@@ -64,10 +64,15 @@ pub(super) async fn print(run: &Run, definition: &Definition, store: &Store, jso
         count(PairState::AudioGone),
         count(PairState::NoEvent)
     ))?;
-    let header = ["measure", "uploads", "original", "replay", "difference", "95 % interval, at all times"];
+    Ok(tables(&difference, ["original", "replay"], "95")?)
+}
+
+/// Measures and fields, under the names of both sides.
+pub(in crate::cli) fn tables(difference: &Difference, sides: [&str; 2], level: &str) -> std::io::Result<()> {
+    let interval = format!("{level} % interval, at all times");
+    let header = ["measure", "uploads", sides[0], sides[1], "difference", &interval];
     show::table(&header, difference.measures().map(|row| measure(&row)))?;
-    show::table(&["field", "uploads", "equal", "most frequent changes"], difference.fields().map(|row| field(&row)))?;
-    Ok(())
+    show::table(&["field", "uploads", "equal", "most frequent changes"], difference.fields().map(|row| field(&row)))
 }
 
 /// What the run does, in words.

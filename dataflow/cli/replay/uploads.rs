@@ -199,7 +199,7 @@ async fn begin(
         bail!("--fallback asks the paid model, and there is no OPENAI_API_KEY in the environment");
     }
     let models = start::models_with(&definition.configure(config.clone()), key).await?;
-    let hash: String = Sha256::digest(&models.identity).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(&models.usual.identity).iter().map(|byte| format!("{byte:02x}")).collect();
     match begun {
         Some(begun) if begun.models != hash => bail!(
             "the checkpoint's weights or calibration, the schema or the fallback are not those that run {} was begun with: \

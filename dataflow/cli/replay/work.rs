@@ -10,7 +10,6 @@ use connectors::source::Source;
 use connectors::spool::Spool;
 use connectors::store::Store;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use models::Annotator;
 use tidemark::clock::now;
 use tidemark::config::Config;
 use tidemark::drain::{self, Drained, Signals};
@@ -48,10 +47,10 @@ pub(super) async fn work(
         () = drain::idle(&*source, |left| progress.set_position(uploads.saturating_sub(left))) => {}
         () = signals.next() => {}
         died = worker.ended() => died?,
-        () = serve::death(&models.primary), if models.fallback.is_none() => {
+        died = serve::death(models), if models.usual.fallback.is_none() => {
             worker.stop();
             let given_back = worker.give_back().await?;
-            bail!("the model {} died; {given_back} uploads were given back", models.primary.model());
+            bail!("the model {died} died; {given_back} uploads were given back");
         }
     }
     progress.finish_and_clear();

@@ -48,8 +48,8 @@ pub struct OpenAi {
     schema: Arc<MetadataSchema>,
     question: Question,
     client: Client<Access>,
-    breaker: Breaker,
-    ledger: Ledger,
+    breaker: Arc<Breaker>,
+    ledger: Arc<Ledger>,
     /// The model does not take a response format: it said so once, and is not asked that way again.
     by_function: AtomicBool,
     time: Time,
@@ -77,13 +77,28 @@ impl OpenAi {
             price,
             question: Question::new(&options.model, options.max_answer_tokens, &schema),
             client: transport::client(Access::new(&options.base_url, key)?)?,
-            breaker: Breaker::new(options.breaker()),
-            ledger: Ledger::new(options.daily_budget_micro_usd),
+            breaker: Arc::new(Breaker::new(options.breaker())),
+            ledger: Arc::new(Ledger::new(options.daily_budget_micro_usd)),
             by_function: AtomicBool::new(false),
             options,
             schema,
             time,
         })
+    }
+
+    /// The same model with answers of another schema: budget, counts and circuit breaker are one for both.
+    pub fn with_schema(&self, schema: Arc<MetadataSchema>) -> Self {
+        Self {
+            options: self.options.clone(),
+            price: self.price,
+            question: Question::new(&self.options.model, self.options.max_answer_tokens, &schema),
+            schema,
+            client: self.client.clone(),
+            breaker: Arc::clone(&self.breaker),
+            ledger: Arc::clone(&self.ledger),
+            by_function: AtomicBool::new(self.by_function.load(Ordering::Relaxed)),
+            time: self.time.clone(),
+        }
     }
 
     /// Whether the service is asked at present: the circuit breaker is closed, or may try.
