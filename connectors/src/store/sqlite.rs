@@ -205,7 +205,7 @@ mod tests {
         INSERT INTO outcomes (upload_id, version, customer_id, tier, lane, status, error, error_type, below_threshold, metadata,
             field_confidence, attempts, queued_ms, inference_ms, total_ms, cost_micro_usd, arrived_at, completed_at)
             VALUES ('u1', 1, 'c1', 'free', 'low', 'dead_lettered', 'no', 'timeout', 0, '{}', '{}', 1, 1, 1, 3, 0, 1, 2);
-        INSERT INTO attempts VALUES (1, 0, 1, 'primary', 'm', 1, 1, 0, '{"error_type":"timeout","message":"no"}');
+        INSERT INTO attempts VALUES (1, 0, 1, 'primary', 'm', 1, 1, 0, '{"class":"retryable","error_type":"timeout","message":"no","cost":0}');
         INSERT INTO dead_letters (seq, payload) VALUES (1, x'00');"#;
 
     async fn schema(path: &Path) -> Vec<(String, String)> {
