@@ -108,16 +108,17 @@ impl Shadows {
         let position = store.sink_position(&sink).await?;
         let page = store.outcomes_of(experiment, position, PAGE).await?;
         let Some((last, _)) = page.last() else { return Ok(false) };
-        let asked = page.iter().filter(|(_, outcome)| shadow.takes(outcome));
-        let asked = stream::iter(asked).map(|(seq, outcome)| async { (*seq, self.ask(shadow, outcome).await) });
+        let last = *last;
+        let asked: Vec<(u64, Outcome)> = page.into_iter().filter(|(_, outcome)| shadow.takes(outcome)).collect();
+        let asked = stream::iter(asked).map(|(seq, outcome)| async move { (seq, self.ask(shadow, outcome).await) });
         let said: Vec<_> = asked.buffer_unordered(self.config.model.max_batch.get()).collect().await;
         store.add_shadow_outcomes(experiment, name, &said).await?;
-        store.advance_sink(&sink, *last).await?;
+        store.advance_sink(&sink, last).await?;
         Ok(true)
     }
 
     /// What the shadow says of an upload, as an outcome.
-    async fn ask(&self, shadow: &Shadow, original: &Outcome) -> Outcome {
+    async fn ask(&self, shadow: &Shadow, original: Outcome) -> Outcome {
         let upload = original.upload().expect("what a shadow takes has an event");
         let begun_at = (self.clock)();
         let pauses = ExponentialBuilder::default().with_max_times(TRIES - 1).with_jitter();
@@ -142,7 +143,7 @@ impl Shadows {
             total_ms: now.ms_since(begun_at),
             cost_micro_usd: MicroUsd(0),
             completed_at: now,
-            ..original.clone()
+            ..original
         };
         match said {
             Ok(answer) => Outcome {

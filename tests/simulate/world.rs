@@ -394,6 +394,7 @@ fn rules() -> Rules {
         experiment: None,
         name: name.to_string(),
         weight,
+        model: None,
         prompt: "?".into(),
         threshold: 0.8,
     };

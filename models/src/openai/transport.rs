@@ -21,6 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Where the API is, and by which key it lets us in.
+#[derive(Clone)]
 pub(super) struct Access {
     base_url: String,
     key: SecretString,
