@@ -12,7 +12,9 @@ use std::time::Instant;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use records::{Branch, Confidence, ErrorType, Lane, MicroUsd, Outcome, Status, Tier, UploadId, UtcMicros};
+use records::{
+    Branch, Confidence, ErrorType, FallbackReason, Lane, MicroUsd, Outcome, Status, Tier, UploadId, UtcMicros,
+};
 use records::{outcome_batch, outcome_schema};
 use tidemark::report::replay::Replay;
 
@@ -42,8 +44,10 @@ fn outcome(number: u64, dice: &mut fastrand::Rng) -> Outcome {
         source: Some(format!("gs://uploads/2026/09/21/{number:09}.flac")),
         lane,
         tier: Some(if lane == Lane::High { Tier::Enterprise } else { [Tier::Pro, Tier::Free][dice.usize(0..2)] }),
+        region: Some(["eu-west", "us-east"][dice.usize(0..2)].to_owned()),
         status: if is_dead { Status::DeadLettered } else { Status::Completed },
         branch: (!is_dead).then_some(if is_paid { Branch::Fallback } else { Branch::Primary }),
+        fallback_reason: is_paid.then_some(FallbackReason::Unsure),
         model: (!is_dead).then(|| if is_paid { "gpt-audio-1.5" } else { "nano" }.to_owned()),
         experiment: None,
         arm: Some(if dice.u8(0..10) == 0 { "experimental" } else { "primary" }.to_owned()),

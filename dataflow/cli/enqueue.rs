@@ -89,6 +89,7 @@ pub(super) fn event(file: &Path, customer: &str, tier: Tier, mode: Mode) -> anyh
         mode,
         audio_uri: audio_uri.into(),
         uploaded_at: Some(now()),
+        region: None,
         training_consent: false,
     })
 }

@@ -1,4 +1,4 @@
-//! `tidemark windows`: what became of the uploads of each window, by experiment, arm, model, lane and tier.
+//! `tidemark windows`: what became of the uploads of each window, by experiment, arm, model, lane, tier and region.
 
 use records::{Tier, UtcMicros, WindowRow};
 use tidemark::clock::now;
@@ -49,7 +49,7 @@ impl Windows {
     }
 }
 
-const HEADER: [&str; 16] = [
+const HEADER: [&str; 17] = [
     "start",
     "width_s",
     "experiment",
@@ -57,6 +57,7 @@ const HEADER: [&str; 16] = [
     "model",
     "lane",
     "tier",
+    "region",
     "requests",
     "dead",
     "fallback",
@@ -84,6 +85,7 @@ fn row(row: &WindowRow) -> Vec<String> {
         text(row.key.model.as_deref()),
         row.key.lane.to_string(),
         text(row.key.tier.map(Tier::as_str)),
+        text(row.key.region.as_deref()),
         row.requests.to_string(),
         row.dead_lettered.to_string(),
         row.fallbacks.to_string(),

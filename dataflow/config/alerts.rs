@@ -31,6 +31,8 @@ pub struct AlertConfig {
     pub lane: Option<Lane>,
     /// Of this tier alone.
     pub tier: Option<Tier>,
+    /// Of uploads that the platform took in there alone.
+    pub region: Option<String>,
     /// Of this model's answers alone.
     pub model: Option<String>,
     /// Of this experiment alone.
@@ -92,11 +94,12 @@ impl AlertConfig {
         } else if window_s.is_some_and(|width| !(1..=WIDEST_S).contains(&width)) {
             return wrong("window_s", format!("must be 1 to {WIDEST_S}"));
         }
-        let [model, experiment, arm] = [&self.model, &self.experiment, &self.arm].map(Clone::clone);
+        let [region, model, experiment, arm] =
+            [&self.region, &self.model, &self.experiment, &self.arm].map(Clone::clone);
         Ok(Rule {
             name: name.clone(),
             metric: *metric,
-            filter: Filter { lane: self.lane, tier: self.tier, model, experiment, arm },
+            filter: Filter { lane: self.lane, tier: self.tier, region, model, experiment, arm },
             limit,
             window_s: window_s.unwrap_or(WINDOW_S),
             hold_s: self.hold_s,
@@ -109,6 +112,7 @@ impl AlertConfig {
         let set = [
             ("window_s", self.window_s.is_some()),
             ("tier", self.tier.is_some()),
+            ("region", self.region.is_some()),
             ("model", self.model.is_some()),
             ("experiment", self.experiment.is_some()),
             ("arm", self.arm.is_some()),

@@ -129,6 +129,7 @@ impl Shadows {
             lane: Lane::Low,
             status: Status::DeadLettered,
             branch: None,
+            fallback_reason: None,
             model: None,
             arm: Some(shadow.arm.name.clone()),
             confidence: None,

@@ -1,4 +1,4 @@
-//! The live view as gauges: what ended in the window that ends at present, by experiment, arm, model, lane and tier.
+//! The live view as gauges: what ended in the window that ends at present, by experiment, arm, model, lane, tier and region.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 use records::{Tier, UtcMicros, WindowKey, WindowRow};
 
-const KEY: [&str; 5] = ["experiment", "arm", "model", "lane", "tier"];
+const KEY: [&str; 6] = ["experiment", "arm", "model", "lane", "tier", "region"];
 
 /// A gauge's name, help, and value of a row; without one the gauge is not shown.
 type Definition = (&'static str, &'static str, fn(&WindowRow) -> Option<f64>);
@@ -37,7 +37,7 @@ fn seconds(ms: Option<u64>) -> Option<f64> {
 pub(super) struct WindowGauges {
     gauges: Vec<GaugeVec>,
     closed_until: Gauge,
-    shown: Mutex<BTreeSet<(usize, [String; 5])>>,
+    shown: Mutex<BTreeSet<(usize, [String; 6])>>,
 }
 
 impl WindowGauges {
@@ -77,7 +77,7 @@ impl WindowGauges {
     }
 }
 
-fn labels(key: &WindowKey) -> [String; 5] {
+fn labels(key: &WindowKey) -> [String; 6] {
     let text = |text: Option<&str>| text.unwrap_or("none").to_owned();
     [
         text(key.experiment.as_deref()),
@@ -85,5 +85,6 @@ fn labels(key: &WindowKey) -> [String; 5] {
         text(key.model.as_deref()),
         key.lane.to_string(),
         text(key.tier.map(Tier::as_str)),
+        text(key.region.as_deref()),
     ]
 }

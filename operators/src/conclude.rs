@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use records::{Annotation, Branch, ErrorType, Fault, FaultClass, InvalidEvent, MicroUsd, Outcome, Status, UtcMicros};
+use records::{
+    Annotation, Branch, ErrorType, FallbackReason, Fault, FaultClass, InvalidEvent, MicroUsd, Outcome, Status,
+    UtcMicros,
+};
 
 use crate::split::is_hopeless;
 use crate::{Ending, Flight, Ticket};
@@ -24,6 +27,10 @@ pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclu
         flight.round -= 1;
         return Conclusion::Ended(Box::new(completed(flight, annotation, Branch::Cache, false, now)));
     }
+    let fallback_reason = flight.fallback.as_ref().map(|_| match &flight.primary {
+        Some(Err(fault)) => FallbackReason::Failed(fault.error_type),
+        Some(Ok(_)) | None => FallbackReason::Unsure,
+    });
     let last_fault = match (&flight.primary, &flight.fallback) {
         (_, Some(Err(fault))) | (Some(Err(fault)), None) => Some(fault.clone()),
         _ => None,
@@ -38,12 +45,16 @@ pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclu
         _ => None,
     };
     if let Some((annotation, branch, below_threshold)) = answer {
-        return Conclusion::Ended(Box::new(completed(flight, annotation, branch, below_threshold, now)));
+        let mut ending = completed(flight, annotation, branch, below_threshold, now);
+        ending.outcome.fallback_reason = fallback_reason;
+        return Conclusion::Ended(Box::new(ending));
     }
     let fault = last_fault.expect("a round without an answer has a fault");
     let hopeless = is_hopeless(&fault) || flight.attempts.iter().filter(|a| a.number == flight.round).all(is_permanent);
     if hopeless || flight.round >= max_attempts {
-        Conclusion::Ended(Box::new(dead_lettered(flight, &fault, now)))
+        let mut ending = dead_lettered(flight, &fault, now);
+        ending.outcome.fallback_reason = fallback_reason;
+        Conclusion::Ended(Box::new(ending))
     } else {
         flight.round += 1;
         Conclusion::Again(Box::new(flight))
@@ -86,8 +97,10 @@ fn blank(flight: &Flight, error: Option<&Fault>, now: UtcMicros) -> Outcome {
         source: Some(flight.upload.audio_uri.clone()),
         lane: flight.lane,
         tier: Some(flight.upload.tier),
+        region: flight.upload.region.clone(),
         status: Status::DeadLettered,
         branch: None,
+        fallback_reason: None,
         model: None,
         experiment: flight.arm.experiment.clone(),
         arm: Some(flight.arm.name.clone()),
@@ -124,8 +137,10 @@ pub(crate) fn rejected(
         source: None,
         lane: ticket.lane,
         tier: None,
+        region: None,
         status: Status::DeadLettered,
         branch: None,
+        fallback_reason: None,
         model: None,
         experiment: None,
         arm: None,
@@ -239,6 +254,21 @@ mod tests {
             let outcome = outcome(1, primary, fallback).expect("ended");
             assert_eq!((outcome.status, outcome.branch), (Status::Completed, Some(branch)));
             assert_eq!((outcome.below_threshold, outcome.error), (below, None));
+        }
+    }
+
+    #[test]
+    fn why_the_paid_model_was_asked_is_told_whether_or_not_it_answered() {
+        let (unsure, failed) = (FallbackReason::Unsure, FallbackReason::Failed(ErrorType::Model));
+        for (primary, fallback, reason) in [
+            (answer("p", Some(0.5)), Some(answer("f", None)), Some(unsure)),
+            (answer("p", Some(0.5)), Some(retryable()), Some(unsure)),
+            (permanent(), Some(answer("f", None)), Some(failed)),
+            (permanent(), Some(permanent()), Some(failed)),
+            (answer("p", Some(0.5)), None, None),
+            (permanent(), None, None),
+        ] {
+            assert_eq!(outcome(1, primary, fallback).expect("ended").fallback_reason, reason);
         }
     }
 

@@ -173,6 +173,7 @@ impl Object {
             ("mode", Some(self.custom("mode").unwrap_or_else(|| defaults.mode.as_str().into()))),
             ("audio_uri", Some(format!("gs://{bucket}/{name}").into())),
             ("uploaded_at", self.created.clone()),
+            ("region", self.custom("region")),
             ("training_consent", consents.then_some(Value::Bool(true))),
         ];
         fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{Branch, Confidence, ErrorType, Lane, MicroUsd, Outcome, Status, Tier, UtcMicros};
+use crate::{Branch, Confidence, ErrorType, FallbackReason, Lane, MicroUsd, Outcome, Status, Tier, UtcMicros};
 
 /// An outcome without what no window counts: the answer itself above all. Names and meanings are those of [`Outcome`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -15,8 +15,12 @@ pub struct Measured<'a> {
     pub version: u32,
     pub lane: Lane,
     pub tier: Option<Tier>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub region: Option<Cow<'a, str>>,
     pub status: Status,
     pub branch: Option<Branch>,
+    #[serde(default)]
+    pub fallback_reason: Option<FallbackReason>,
     #[serde(borrow, deserialize_with = "borrowed")]
     pub model: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "borrowed")]
@@ -48,8 +52,10 @@ impl<'a> From<&'a Outcome> for Measured<'a> {
             version: outcome.version,
             lane: outcome.lane,
             tier: outcome.tier,
+            region: outcome.region.as_deref().map(Cow::Borrowed),
             status: outcome.status,
             branch: outcome.branch,
+            fallback_reason: outcome.fallback_reason,
             model: outcome.model.as_deref().map(Cow::Borrowed),
             experiment: outcome.experiment.as_deref().map(Cow::Borrowed),
             arm: outcome.arm.as_deref().map(Cow::Borrowed),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Confidence, ErrorType, Lane, Metadata, MicroUsd, Mode, Tier, Upload, UploadId, UtcMicros};
+use crate::{Confidence, ErrorType, FallbackReason, Lane, Metadata, MicroUsd, Mode, Tier, Upload, UploadId, UtcMicros};
 
 /// How an upload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,10 +46,16 @@ pub struct Outcome {
     pub lane: Lane,
     /// `None` where the event could not be read.
     pub tier: Option<Tier>,
+    /// Where the platform took it in; `None` where its event does not say so.
+    #[serde(default)]
+    pub region: Option<String>,
     /// Completed or dead-lettered.
     pub status: Status,
     /// Whose answer this is; `None` without one.
     pub branch: Option<Branch>,
+    /// Why the paid model was asked in the round that ended it; `None` where it was not.
+    #[serde(default)]
+    pub fallback_reason: Option<FallbackReason>,
     /// The model whose answer this is; `None` without one.
     pub model: Option<String>,
     /// The experiment that it counts in; `None` where none ran, or its arm had been stopped.
@@ -99,6 +105,7 @@ impl Outcome {
             mode: Mode::Bulk,
             audio_uri: self.source.clone()?,
             uploaded_at: None,
+            region: self.region.clone(),
             training_consent: self.training_consent,
         })
     }

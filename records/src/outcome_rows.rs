@@ -20,7 +20,7 @@ pub struct WrongColumn {
 }
 
 /// The outcomes of a batch under [`outcome_schema`](crate::outcome_schema), in their order. Files of a time when there were no
-/// experiments, or nobody was asked for consent, lack those columns: then there was none.
+/// experiments, regions or reasons, or nobody was asked for consent, lack those columns: then there was none.
 ///
 /// # Errors
 /// [`WrongColumn`].
@@ -37,7 +37,9 @@ fn outcome(row: &Row) -> Result<Outcome, WrongColumn> {
         lane: row.required("lane", row.parsed("lane")?)?,
         tier: row.parsed("tier")?,
         status: row.required("status", row.parsed("status")?)?,
+        region: if row.has("region") { row.text("region")? } else { None },
         branch: row.parsed("branch")?,
+        fallback_reason: if row.has("fallback_reason") { row.parsed("fallback_reason")? } else { None },
         model: row.text("model")?,
         experiment: if row.has("experiment") { row.text("experiment")? } else { None },
         arm: row.text("arm")?,

@@ -93,6 +93,9 @@ pub struct Upload {
     /// When the platform took the upload in, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded_at: Option<UtcMicros>,
+    /// Where the platform took it in, by a name of the platform's: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Whether models may learn from it; where the event is silent, none does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub training_consent: bool,
@@ -124,6 +127,12 @@ impl Upload {
             if text.is_empty() || text.len() > 2048 {
                 return Err(invalid(format!("{field} must have 1 to 2048 bytes, not {}", text.len())));
             }
+        }
+        // A window has a row for each, and a gauge a label.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let is_region = |region: &str| (1..=64).contains(&region.len()) && region.chars().all(is_plain);
+        if let Some(region) = upload.region.as_deref().filter(|region| !is_region(region)) {
+            return Err(invalid(format!("region must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not {region:?}")));
         }
         Ok(upload)
     }
@@ -167,6 +176,7 @@ mod tests {
             (GOOD.replace("\"tier\":\"pro\",", ""), "tier"),
             (GOOD.replace("{", "{\"colour\":1,"), "colour"),
             (GOOD.replace("\"c\"", "\"\""), "customer_id"),
+            (GOOD.replace("{", "{\"region\":\"eu west\","), "region"),
         ] {
             let error = Upload::from_event(event.as_bytes()).expect_err("must be refused");
             assert!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorType, Lane, MicroUsd, Tier, UtcMicros};
+use crate::{ErrorType, FallbackReason, Lane, MicroUsd, Tier, UtcMicros};
 
 /// Bins of a confidence histogram, of equal width over [0, 1]; 1 itself is in the last.
 pub const CONFIDENCE_BINS: usize = 20;
@@ -21,7 +21,7 @@ pub enum WindowKind {
 
 crate::upload::text_form!(WindowKind { Arrival = "arrival", Completion = "completion" });
 
-/// What uploads are compared by. An upload carries no region yet, so there is none here.
+/// What uploads are compared by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WindowKey {
     /// The experiment that the arm is of; `None` outside of experiments.
@@ -34,12 +34,13 @@ pub struct WindowKey {
     pub lane: Lane,
     /// `None` where the event could not be read.
     pub tier: Option<Tier>,
+    /// Where the platform took them in; `None` where their events do not say so.
+    pub region: Option<String>,
 }
 
 /// Outcomes of a window under one key. Of an upload's outcomes the one of the largest version counts.
 ///
-/// Quantiles are off by 1 % of the value at most, and exact below 128 ms; they are `None` where nothing was measured. Why the
-/// fallback was asked is not in an outcome, and so not here.
+/// Quantiles are off by 1 % of the value at most, and exact below 128 ms; they are `None` where nothing was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WindowRow {
     /// By arrival or by completion.
@@ -65,6 +66,9 @@ pub struct WindowRow {
     pub errors: BTreeMap<ErrorType, u64>,
     /// Those that have the fallback's answer.
     pub fallbacks: u64,
+    /// Why those were asked of the paid model; outcomes of before there were reasons say none.
+    #[serde(default)]
+    pub fallback_reasons: BTreeMap<FallbackReason, u64>,
     /// Those that have an earlier answer to the same audio.
     pub cache_hits: u64,
     /// Those that have the primary's answer although it was less sure than the threshold.

@@ -29,7 +29,8 @@ const QUANTILES: [(&str, fn(&WindowRow) -> Option<u64>); 12] = [
     ("total_p99_ms", |row| row.total_p99_ms),
 ];
 
-/// The columns of a window row, named as in its JSON. `errors` is a JSON object as text; times are UTC microseconds.
+/// The columns of a window row, named as in its JSON. `errors` and `fallback_reasons` are JSON objects as text;
+/// times are UTC microseconds.
 pub fn window_schema() -> Schema {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let required = |name: &str, kind: DataType| Field::new(name, kind, false);
@@ -44,12 +45,14 @@ pub fn window_schema() -> Schema {
         nullable("model", DataType::Utf8),
         required("lane", DataType::Utf8),
         nullable("tier", DataType::Utf8),
+        nullable("region", DataType::Utf8),
         required("version", DataType::UInt32),
         required("requests", DataType::UInt64),
         required("completed", DataType::UInt64),
         required("dead_lettered", DataType::UInt64),
         required("errors", DataType::Utf8),
         required("fallbacks", DataType::UInt64),
+        required("fallback_reasons", DataType::Utf8),
         required("cache_hits", DataType::UInt64),
         required("below_threshold", DataType::UInt64),
     ];
@@ -78,6 +81,10 @@ pub fn window_batch(rows: &[WindowRow]) -> Result<RecordBatch, ArrowError> {
     fn count(rows: &[WindowRow], of: impl Fn(&WindowRow) -> Option<u64>) -> ArrayRef {
         Arc::new(rows.iter().map(of).collect::<UInt64Array>())
     }
+    fn json<T: serde::Serialize>(rows: &[WindowRow], of: impl Fn(&WindowRow) -> &T) -> Result<ArrayRef, ArrowError> {
+        let texts: Result<Vec<String>, _> = rows.iter().map(|row| serde_json::to_string(of(row))).collect();
+        Ok(Arc::new(StringArray::from(texts.map_err(|error| ArrowError::JsonError(error.to_string()))?)))
+    }
     fn real(rows: &[WindowRow], of: impl Fn(&WindowRow) -> Option<f64>) -> ArrayRef {
         Arc::new(rows.iter().map(of).collect::<Float64Array>())
     }
@@ -85,7 +92,6 @@ pub fn window_batch(rows: &[WindowRow]) -> Result<RecordBatch, ArrowError> {
         let micros = rows.iter().map(|row| i64::try_from(of(row).0).unwrap_or(i64::MAX));
         Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
     }
-    let errors: Result<Vec<String>, _> = rows.iter().map(|row| serde_json::to_string(&row.errors)).collect();
     let mut bins = ListBuilder::new(UInt64Builder::new()).with_field(bin());
     rows.iter().for_each(|row| bins.append_value(row.confidence_histogram.iter().copied().map(Some)));
     let mut columns: Vec<ArrayRef> = vec![
@@ -98,12 +104,14 @@ pub fn window_batch(rows: &[WindowRow]) -> Result<RecordBatch, ArrowError> {
         text(rows, |row| row.key.model.as_deref()),
         text(rows, |row| Some(row.key.lane.as_str())),
         text(rows, |row| row.key.tier.map(Tier::as_str)),
+        text(rows, |row| row.key.region.as_deref()),
         Arc::new(rows.iter().map(|row| row.version).collect::<UInt32Array>()),
         count(rows, |row| Some(row.requests)),
         count(rows, |row| Some(row.completed)),
         count(rows, |row| Some(row.dead_lettered)),
-        Arc::new(StringArray::from(errors.map_err(|error| ArrowError::JsonError(error.to_string()))?)),
+        json(rows, |row| &row.errors)?,
         count(rows, |row| Some(row.fallbacks)),
+        json(rows, |row| &row.fallback_reasons)?,
         count(rows, |row| Some(row.cache_hits)),
         count(rows, |row| Some(row.below_threshold)),
     ];
@@ -124,7 +132,7 @@ mod tests {
     use arrow::array::AsArray;
 
     use super::*;
-    use crate::{CONFIDENCE_BINS, ErrorType, Lane, MicroUsd, WindowKey, WindowKind};
+    use crate::{CONFIDENCE_BINS, ErrorType, FallbackReason, Lane, MicroUsd, WindowKey, WindowKind};
 
     fn row() -> WindowRow {
         WindowRow {
@@ -138,6 +146,7 @@ mod tests {
                 model: None,
                 lane: Lane::High,
                 tier: Some(Tier::Pro),
+                region: Some("eu-west".into()),
             },
             version: 2,
             requests: 3,
@@ -145,6 +154,7 @@ mod tests {
             dead_lettered: 1,
             errors: BTreeMap::from([(ErrorType::Timeout, 1)]),
             fallbacks: 1,
+            fallback_reasons: BTreeMap::from([(FallbackReason::Unsure, 1)]),
             cache_hits: 0,
             below_threshold: 1,
             queued_p50_ms: Some(1),

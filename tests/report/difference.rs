@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use operators::compare::ALPHA;
 use proptest::prelude::*;
-use records::{Confidence, ErrorType, MicroUsd, Outcome, Pair, PairState, Status};
+use records::{Branch, Confidence, ErrorType, MicroUsd, Outcome, Pair, PairState, Status};
 use serde_json::{Value, json};
 use tidemark::replay::Difference;
 
@@ -82,6 +82,10 @@ proptest! {
                 "success_rate" => Some(f64::from(u8::from(has_answer(outcome)))),
                 "fallback_rate" => Some(0.0),
                 "below_threshold" => has_answer(outcome).then(|| f64::from(u8::from(outcome.below_threshold))),
+                "accepted" => {
+                    let is_accepted = outcome.branch == Some(Branch::Primary) && !outcome.below_threshold;
+                    Some(f64::from(u8::from(is_accepted)))
+                }
                 "confidence" => outcome.confidence.map(|sure| (sure.get() * 1e6).round() / 1e6),
                 "inference_ms" => has_answer(outcome).then_some(outcome.inference_ms as f64),
                 "cost" => Some(outcome.cost_micro_usd.0 as f64 / 1e6),

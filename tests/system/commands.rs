@@ -7,15 +7,17 @@ use serde_json::Value;
 
 use crate::harness::{Home, ROOT, clip, event, json_lines, text};
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 27] = [
     "upload_id",
     "version",
     "customer_id",
     "source",
     "lane",
     "tier",
+    "region",
     "status",
     "branch",
+    "fallback_reason",
     "model",
     "experiment",
     "arm",

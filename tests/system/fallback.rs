@@ -37,6 +37,7 @@ async fn an_unsure_answer_is_replaced_by_the_paid_model_s() {
         .await;
     let (outcome, log) = serve(&home, &config(&home, &llmock), &clip("country-d-major-126.mp3"));
     assert_eq!((&outcome["status"], &outcome["branch"]), (&"completed".into(), &"fallback".into()), "{outcome}");
+    assert_eq!(outcome["fallback_reason"], "unsure");
     assert_eq!(outcome["metadata"], serde_json::from_str::<Value>(ANSWER).expect("JSON"));
     assert_eq!((&outcome["model"], &outcome["below_threshold"]), (&"gpt-audio-1.5".into(), &false.into()));
     assert!(outcome["cost_micro_usd"].as_u64().is_some_and(|cost| cost > 0), "{outcome}");

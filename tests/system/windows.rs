@@ -33,7 +33,8 @@ fn windows_that_serve_closed_are_those_of_a_replay_of_its_files() {
     let (home, config) = home();
     let bad = home.write("bad.wav", b"no sound");
     let good = clip("rock-e-minor-120.wav");
-    let events = [event("u1", "enterprise", &good), event("u2", "pro", &good), event("u3", "free", &bad)];
+    let european = event("u1", "enterprise", &good).replacen('{', "{\"region\":\"eu-west\",", 1);
+    let events = [european, event("u2", "pro", &good), event("u3", "free", &bad)];
     home.enqueue_events(&events.join("\n"));
     let serve = ["serve", "--until-idle", "--listen", "127.0.0.1:0", "--config", config.as_str()];
     let windows = || json_lines(&home.succeed(&["windows", "--json"]));
@@ -49,6 +50,8 @@ fn windows_that_serve_closed_are_those_of_a_replay_of_its_files() {
     let dead: Vec<_> = rows.iter().filter(|row| row["dead_lettered"] == 1).collect();
     assert_eq!(dead.len(), 1);
     assert_eq!((&dead[0]["tier"], &dead[0]["errors"]["audio_undecodable"]), (&"free".into(), &1.into()));
+    let regions = |region: &Value| rows.iter().filter(|row| row["region"] == *region).count();
+    assert_eq!((regions(&"eu-west".into()), regions(&Value::Null) + 1), (1, rows.len()), "{rows:?}");
     assert_eq!(rows_of(&home.path("data/windows")), rows.len() as i64, "each row is in a file");
 
     let out = home.path("replayed");

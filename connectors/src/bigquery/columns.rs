@@ -1,15 +1,20 @@
 //! What each column means: the descriptions that analysts see in BigQuery and in deploy/bigquery/README.md.
 
 /// Of `outcomes`.
-pub(super) static OUTCOMES: [(&str, &str); 25] = [
+pub(super) static OUTCOMES: [(&str, &str); 27] = [
     ("upload_id", "the upload"),
     ("version", "1, and one more after each redrive; of an upload's rows, the largest version stands"),
     ("customer_id", "whose upload it was; null where the event could not be read"),
     ("source", "where its audio is; null where the event could not be read"),
     ("lane", "the priority it ran under: high or low"),
     ("tier", "its customer's: enterprise, pro or free; null where the event could not be read"),
+    ("region", "where the platform took it in; null where its event does not say so"),
     ("status", "completed or dead_lettered"),
     ("branch", "whose answer this is: primary, fallback or cache; null without an answer"),
+    (
+        "fallback_reason",
+        "why the paid model was asked in the round that ended it: unsure, or the primary's error; null where it was not",
+    ),
     ("model", "the model whose answer this is; null without one"),
     ("experiment", "the experiment that it counts in; null where none ran, or its arm had been stopped"),
     ("arm", "the experiment arm; null where the event could not be read"),
@@ -72,7 +77,7 @@ pub(super) static DEAD_LETTERS: [(&str, &str); 15] = [
 ];
 
 /// Of `windows`.
-pub(super) static WINDOWS: [(&str, &str); 33] = [
+pub(super) static WINDOWS: [(&str, &str); 35] = [
     ("kind", "arrival: a window holds the uploads that arrived in it, slow and failed ones included"),
     ("start", "the window's first moment"),
     ("end", "the first moment behind it"),
@@ -82,12 +87,14 @@ pub(super) static WINDOWS: [(&str, &str); 33] = [
     ("model", "the model whose answers these are; null for those without one"),
     ("lane", "the priority they ran under: high or low"),
     ("tier", "their customers': enterprise, pro or free; null where the event could not be read"),
+    ("region", "where the platform took them in; null where their events do not say so"),
     ("version", "1, and one more each time that the row is corrected; the largest version stands"),
     ("requests", "uploads: completed and dead-lettered"),
     ("completed", "those that have metadata"),
     ("dead_lettered", "those that have none"),
     ("errors", "why those have none, counted by type, a JSON object as text"),
     ("fallbacks", "those that have the paid model's answer"),
+    ("fallback_reasons", "why those were asked of the paid model, counted by reason, a JSON object as text"),
     ("cache_hits", "those that have an earlier answer to the same audio"),
     ("below_threshold", "those that have the primary's answer although it was less sure than the threshold"),
     (

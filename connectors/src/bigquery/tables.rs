@@ -75,10 +75,10 @@ pub(super) static TABLES: [Table; 7] = [
     Table {
         name: "windows",
         about: "What became of the uploads that arrived in a window of time: one row for each window, experiment, arm, \
-                model, lane, tier and version. The largest version stands.",
+                model, lane, tier, region and version. The largest version stands.",
         day: "start",
         cluster: &["experiment", "arm", "model", "lane"],
-        key: &["start", "width_s", "experiment", "arm", "model", "lane", "tier", "version"],
+        key: &["start", "width_s", "experiment", "arm", "model", "lane", "tier", "region", "version"],
         columns: &WINDOWS,
         schema: window_schema,
         log: Log::Windows,

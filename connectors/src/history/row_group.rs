@@ -14,12 +14,13 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, Int32Type, Schema, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use arrow::record_batch::RecordBatch;
-use records::{Branch, Confidence, ErrorType, Lane, Measured, MicroUsd, Status, Tier, UtcMicros};
+use records::{Branch, Confidence, ErrorType, FallbackReason, Lane, Measured, MicroUsd, Status, Tier, UtcMicros};
 
 use super::{HistoryError, at};
 
 /// Columns of few different texts: each text is looked at once for many rows.
-const CODED: [&str; 8] = ["lane", "tier", "status", "branch", "model", "experiment", "arm", "error_type"];
+const CODED: [&str; 10] =
+    ["lane", "tier", "region", "status", "branch", "fallback_reason", "model", "experiment", "arm", "error_type"];
 
 const PLAIN: [&str; 10] = [
     "upload_id",
@@ -95,8 +96,10 @@ struct Columns<'a> {
     version: &'a [u32],
     lane: Coded<'a, Lane>,
     tier: Coded<'a, Tier>,
+    region: Coded<'a, &'a str>,
     status: Coded<'a, Status>,
     branch: Coded<'a, Branch>,
+    fallback_reason: Coded<'a, FallbackReason>,
     model: Coded<'a, &'a str>,
     experiment: Coded<'a, &'a str>,
     arm: Coded<'a, &'a str>,
@@ -118,10 +121,12 @@ impl<'a> Columns<'a> {
             version: numbers::<UInt32Type>(batch, "version")?,
             lane: Coded::parsed(batch, "lane")?,
             tier: Coded::parsed(batch, "tier")?,
+            region: Coded::if_there(batch, "region", Ok::<_, String>)?,
             status: Coded::parsed(batch, "status")?,
             branch: Coded::parsed(batch, "branch")?,
+            fallback_reason: Coded::if_there(batch, "fallback_reason", str::parse)?,
             model: Coded::of(batch, "model", Ok::<_, String>)?,
-            experiment: Coded::of(batch, "experiment", Ok::<_, String>)?,
+            experiment: Coded::if_there(batch, "experiment", Ok::<_, String>)?,
             arm: Coded::of(batch, "arm", Ok::<_, String>)?,
             error_type: Coded::parsed(batch, "error_type")?,
             confidence: typed(batch, "confidence", |column| column.as_primitive_opt())?,
@@ -134,7 +139,7 @@ impl<'a> Columns<'a> {
             completed_at: numbers::<TimestampMicrosecondType>(batch, "completed_at")?,
         };
         for (name, keys) in [("lane", columns.lane.keys), ("status", columns.status.keys)] {
-            if keys.null_count() > 0 {
+            if keys.is_none_or(|keys| keys.null_count() > 0) {
                 return Err((name, "has empty values".into()));
             }
         }
@@ -152,8 +157,10 @@ impl<'a> Columns<'a> {
             version: self.version[row],
             lane: self.lane.get(row).expect("no value is empty, as was checked"),
             tier: self.tier.get(row),
+            region: self.region.get(row).map(Cow::Borrowed),
             status: self.status.get(row).expect("no value is empty, as was checked"),
             branch: self.branch.get(row),
+            fallback_reason: self.fallback_reason.get(row),
             model: self.model.get(row).map(Cow::Borrowed),
             experiment: self.experiment.get(row).map(Cow::Borrowed),
             arm: self.arm.get(row).map(Cow::Borrowed),
@@ -192,9 +199,9 @@ fn numbers<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &'static str
     Ok(column.values())
 }
 
-/// A column of few different texts.
+/// A column of few different texts; without keys, one that files of before there was such a column lack.
 struct Coded<'a, T> {
-    keys: &'a Int32Array,
+    keys: Option<&'a Int32Array>,
     values: Vec<T>,
 }
 
@@ -208,7 +215,18 @@ impl<'a, T: Copy> Coded<'a, T> {
         let texts: &StringArray =
             coded.values().as_string_opt().ok_or_else(|| (name, format!("is of type {}", coded.data_type())))?;
         let values = texts.iter().map(|text| parse(text.unwrap_or_default())).collect::<Result<_, _>>();
-        Ok(Self { keys: coded.keys(), values: values.map_err(|error| (name, error.to_string()))? })
+        Ok(Self { keys: Some(coded.keys()), values: values.map_err(|error| (name, error.to_string()))? })
+    }
+
+    fn if_there<E: Display>(
+        batch: &'a RecordBatch,
+        name: &'static str,
+        parse: impl Fn(&'a str) -> Result<T, E>,
+    ) -> Result<Self, Wrong> {
+        match batch.column_by_name(name) {
+            Some(_) => Self::of(batch, name, parse),
+            None => Ok(Self { keys: None, values: Vec::new() }),
+        }
     }
 
     fn parsed(batch: &'a RecordBatch, name: &'static str) -> Result<Self, Wrong>
@@ -219,6 +237,6 @@ impl<'a, T: Copy> Coded<'a, T> {
     }
 
     fn get(&self, row: usize) -> Option<T> {
-        self.keys.is_valid(row).then(|| self.values[self.keys.value(row) as usize])
+        self.keys.filter(|keys| keys.is_valid(row)).map(|keys| self.values[keys.value(row) as usize])
     }
 }

@@ -84,20 +84,27 @@ fn lines_are_read_once_wherever_pieces_are_cut() {
 }
 
 #[test]
-fn files_of_before_experiments_and_consent_are_read_as_without_them() {
+fn older_files_are_read_as_without_what_they_lack() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old.parquet");
     let batch = outcome_batch(&outcomes()).expect("a batch");
     let schema = batch.schema();
-    let is_old = |name: &str| name != "experiment" && name != "training_consent";
+    let is_old = |name: &str| !["experiment", "region", "fallback_reason", "training_consent"].contains(&name);
     let kept: Vec<usize> = (0..schema.fields().len()).filter(|at| is_old(schema.field(*at).name())).collect();
     let batch = batch.project(&kept).expect("columns");
     let mut writer = ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("whole");
-    let old = |outcome: Outcome| Outcome { experiment: None, training_consent: false, ..outcome };
-    let found = in_full(&pieces(&[path]).expect("found"));
-    assert_eq!(found, outcomes().into_iter().map(old).collect::<Vec<_>>());
+    let old = |outcome: Outcome| Outcome {
+        experiment: None,
+        region: None,
+        fallback_reason: None,
+        training_consent: false,
+        ..outcome
+    };
+    let (pieces, old) = (pieces(&[path]).expect("found"), outcomes().into_iter().map(old).collect::<Vec<_>>());
+    assert_eq!(in_full(&pieces), old);
+    assert_eq!(read(&pieces), expected(&old));
 }
 
 #[test]

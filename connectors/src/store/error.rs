@@ -233,8 +233,8 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_row_is_named_by_its_column() {
         let (store, _folder) = store().await;
-        let whole = "'u' AS upload_id, 1 AS version, NULL AS customer_id, NULL AS source, 'low' AS lane, NULL AS tier,
-            'completed' AS status, NULL AS branch, NULL AS model, NULL AS experiment, NULL AS arm, 0.5 AS confidence,
+        let whole = "'u' AS upload_id, 1 AS version, NULL AS customer_id, NULL AS source, 'low' AS lane, NULL AS tier, NULL AS region,
+            'completed' AS status, NULL AS branch, NULL AS fallback_reason, NULL AS model, NULL AS experiment, NULL AS arm, 0.5 AS confidence,
             0 AS below_threshold, '{}' AS metadata, '{}' AS field_confidence, 1 AS attempts, NULL AS error,
             NULL AS error_type, 1 AS queued_ms, 1 AS inference_ms, 1 AS total_ms, 1 AS cost_micro_usd, 1 AS arrived_at, 1 AS completed_at,
             0 AS training_consent";
@@ -242,6 +242,7 @@ mod tests {
         assert_eq!(outcome(&Row::Sqlite(row)).expect("whole").upload_id.as_str(), "u");
         for (good, bad, names) in [
             ("NULL AS tier", "'gold' AS tier", "gold"),
+            ("NULL AS fallback_reason", "'whim' AS fallback_reason", "whim"),
             ("'{}' AS metadata", "'[1]' AS metadata", "metadata"),
             ("0.5 AS confidence", "1.5 AS confidence", "1.5"),
             ("1 AS queued_ms", "-1 AS queued_ms", "queued_ms"),

@@ -25,7 +25,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/postgres/0006_bigquery.sql"),
     include_str!("../../migrations/postgres/0007_alerts.sql"),
     include_str!("../../migrations/postgres/0008_logs.sql"),
-    include_str!("../../migrations/postgres/0009_experiment_windows.sql"),
+    include_str!("../../migrations/postgres/0009_regions.sql"),
     include_str!("../../migrations/postgres/0010_shadows.sql"),
 ];
 

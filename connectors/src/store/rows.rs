@@ -9,8 +9,8 @@ use super::StoreError;
 use super::values::{Row, Value};
 
 /// The log, with the columns of [`outcome_values`].
-pub(super) const OUTCOMES: &str = "outcomes (seq, upload_id, version, customer_id, source, lane, tier, status, branch,
-    model, experiment, arm, confidence, below_threshold, metadata, field_confidence, attempts, error, error_type, queued_ms,
+pub(super) const OUTCOMES: &str = "outcomes (seq, upload_id, version, customer_id, source, lane, tier, region, status, branch,
+    fallback_reason, model, experiment, arm, confidence, below_threshold, metadata, field_confidence, attempts, error, error_type, queued_ms,
     inference_ms, total_ms, cost_micro_usd, arrived_at, completed_at, training_consent)";
 
 /// The attempts, with the columns of [`attempt_values`].
@@ -27,8 +27,10 @@ pub(super) fn outcome_values(seq: u64, outcome: &Outcome) -> Vec<Value<'_>> {
         outcome.source.as_deref().into(),
         outcome.lane.as_str().into(),
         outcome.tier.map(records::Tier::as_str).into(),
+        outcome.region.as_deref().into(),
         outcome.status.as_str().into(),
         outcome.branch.map(records::Branch::as_str).into(),
+        outcome.fallback_reason.map(records::FallbackReason::as_str).into(),
         outcome.model.as_deref().into(),
         outcome.experiment.as_deref().into(),
         outcome.arm.as_deref().into(),
@@ -60,8 +62,10 @@ pub(super) fn outcome(row: &Row) -> Result<Outcome, StoreError> {
         source: text("source")?,
         lane: parsed(row, "lane")?,
         tier: text("tier")?.map(|text| parse("tier", &text)).transpose()?,
+        region: text("region")?,
         status: parsed(row, "status")?,
         branch: text("branch")?.map(|text| parse("branch", &text)).transpose()?,
+        fallback_reason: text("fallback_reason")?.map(|text| parse("fallback_reason", &text)).transpose()?,
         model: text("model")?,
         experiment: text("experiment")?,
         arm: text("arm")?,

@@ -23,7 +23,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("../../migrations/sqlite/0007_bigquery.sql"),
     include_str!("../../migrations/sqlite/0008_alerts.sql"),
     include_str!("../../migrations/sqlite/0009_logs.sql"),
-    include_str!("../../migrations/sqlite/0010_experiment_windows.sql"),
+    include_str!("../../migrations/sqlite/0010_regions.sql"),
     include_str!("../../migrations/sqlite/0011_shadows.sql"),
 ];
 

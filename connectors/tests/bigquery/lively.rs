@@ -3,7 +3,8 @@
 
 use connectors::store::{Store, Write};
 use records::{
-    Attempt, Branch, Confidence, ErrorType, Fault, Lane, MicroUsd, Outcome, Status, Tier, UploadId, UtcMicros,
+    Attempt, Branch, Confidence, ErrorType, FallbackReason, Fault, Lane, MicroUsd, Outcome, Status, Tier, UploadId,
+    UtcMicros,
 };
 use serde_json::json;
 
@@ -57,6 +58,7 @@ fn ending(dice: &mut fastrand::Rng, number: u64, version: u32) -> Write {
         tier: Some([Tier::Enterprise, Tier::Pro, Tier::Free][customer as usize % 3]),
         arm: Some(if customer < 5 { "experimental" } else { "primary" }.into()),
         branch: (!fails).then_some(branch),
+        fallback_reason: asks.then(|| primary_error.map_or(FallbackReason::Unsure, FallbackReason::Failed)),
         model: (!fails).then(|| if asks { "gpt-audio" } else { "nano" }.into()),
         confidence: (!fails).then(|| Confidence::try_from(dice.f64()).expect("in [0, 1)")),
         below_threshold: !fails && !asks && dice.bool(),

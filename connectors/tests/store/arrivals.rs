@@ -100,7 +100,7 @@ async fn a_walk_over_many_that_arrived_at_once_ends() {
 fn window(start: u64, arm: Option<&str>, version: u32) -> WrittenWindow {
     let row = serde_json::json!({
         "kind": WindowKind::Arrival, "start": UtcMicros(start), "end": UtcMicros(start + 60), "width_s": 60, "experiment": null, "arm": arm,
-        "model": null, "lane": Lane::Low, "tier": null, "version": version, "requests": 1, "completed": 1,
+        "model": null, "lane": Lane::Low, "tier": null, "region": null, "version": version, "requests": 1, "completed": 1,
         "dead_lettered": 0, "errors": {}, "fallbacks": 0, "cache_hits": 0, "below_threshold": 0,
         "confidence_histogram": [1], "confidence_mean": 0.25, "cost_micro_usd": MicroUsd(3),
     });

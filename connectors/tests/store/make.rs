@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use records::{
-    Attempt, Branch, Confidence, ErrorType, Fault, Lane, MicroUsd, Outcome, Status, Tier, UploadId, UtcMicros,
+    Attempt, Branch, Confidence, ErrorType, FallbackReason, Fault, Lane, MicroUsd, Outcome, Status, Tier, UploadId,
+    UtcMicros,
 };
 
 /// 2026-09-21T14:13:20Z.
@@ -25,8 +26,14 @@ pub(crate) fn completed(number: u64, version: u32, arrived_at: UtcMicros) -> Out
         source: Some(format!("/audio/{number}.wav")),
         lane: Lane::ALL[number as usize % 2],
         tier: Some(Tier::Pro),
+        region: (!number.is_multiple_of(4)).then(|| format!("region-{}", number % 3)),
         status: Status::Completed,
         branch: Some(Branch::Primary),
+        fallback_reason: match number % 3 {
+            0 => None,
+            1 => Some(FallbackReason::Unsure),
+            _ => Some(FallbackReason::Failed(ErrorType::Timeout)),
+        },
         model: Some("qwen2-audio".into()),
         experiment: number.is_multiple_of(5).then(|| "prompt-2".into()),
         arm: Some("control".into()),

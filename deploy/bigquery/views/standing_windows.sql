@@ -3,4 +3,4 @@
 SELECT *
 FROM tidemark.windows
 WHERE TRUE
-QUALIFY ROW_NUMBER() OVER (PARTITION BY width_s, start, experiment, arm, model, lane, tier ORDER BY version DESC) = 1
+QUALIFY ROW_NUMBER() OVER (PARTITION BY width_s, start, experiment, arm, model, lane, tier, region ORDER BY version DESC) = 1

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use records::ErrorType::{self, *};
-use records::{CONFIDENCE_BINS, WindowRow};
+use records::{CONFIDENCE_BINS, FallbackReason, WindowRow};
 use serde::{Deserialize, Serialize};
 
 /// A number to watch.
@@ -44,11 +44,13 @@ const fn metric(name: &'static str, kind: Kind, of: fn(&WindowRow) -> Option<f64
 }
 
 #[rustfmt::skip]
-static METRICS: [WindowMetric; 38] = [
+static METRICS: [WindowMetric; 40] = [
     metric("requests", Kind::Count, |row| count(row.requests)),
     metric("completed", Kind::Count, |row| count(row.completed)),
     metric("dead_lettered", Kind::Count, |row| count(row.dead_lettered)),
     metric("fallbacks", Kind::Count, |row| count(row.fallbacks)),
+    metric("fallbacks_unsure", Kind::Count, |row| count(unsure(row))),
+    metric("fallbacks_failed", Kind::Count, |row| count(row.fallback_reasons.values().sum::<u64>() - unsure(row))),
     metric("cache_hits", Kind::Count, |row| count(row.cache_hits)),
     metric("below_threshold", Kind::Count, |row| count(row.below_threshold)),
     metric("cost_micro_usd", Kind::Count, |row| count(row.cost_micro_usd.0)),
@@ -97,6 +99,11 @@ fn share(part: u64, row: &WindowRow) -> Option<f64> {
 
 fn errors(kind: ErrorType, row: &WindowRow) -> Option<f64> {
     count(row.errors.get(&kind).copied().unwrap_or(0))
+}
+
+/// Those that the paid model answered because the primary was not sure.
+fn unsure(row: &WindowRow) -> u64 {
+    row.fallback_reasons.get(&FallbackReason::Unsure).copied().unwrap_or(0)
 }
 
 impl Metric {
@@ -178,12 +185,20 @@ mod tests {
 
     #[test]
     fn every_number_of_a_row_can_be_watched_under_its_own_name() {
-        let key = records::WindowKey { experiment: None, arm: None, model: None, lane: records::Lane::Low, tier: None };
+        let key = records::WindowKey {
+            experiment: None,
+            arm: None,
+            model: None,
+            lane: records::Lane::Low,
+            tier: None,
+            region: None,
+        };
         let empty = Totals::default().row(records::WindowKind::Completion, records::UtcMicros(0), 60, &key);
         let row = serde_json::to_value(&empty).expect("JSON");
         let fields = row.as_object().expect("an object").keys().map(String::as_str);
-        let about = ["kind", "start", "end", "width_s", "experiment", "arm", "model", "lane", "tier", "version"];
-        let taken_apart = ["errors", "confidence_histogram"];
+        let about =
+            ["kind", "start", "end", "width_s", "experiment", "arm", "model", "lane", "tier", "region", "version"];
+        let taken_apart = ["errors", "fallback_reasons", "confidence_histogram"];
         let numbers = fields.filter(|name| !about.contains(name) && !taken_apart.contains(name));
         let watched: Vec<Metric> = numbers.map(|name| name.parse().expect(name)).collect();
         assert!(watched.len() > 20, "{watched:?}");

@@ -38,6 +38,8 @@ pub struct Filter {
     pub lane: Option<Lane>,
     /// The customer's tier.
     pub tier: Option<Tier>,
+    /// Where the platform took them in.
+    pub region: Option<String>,
     /// The model whose answers they have.
     pub model: Option<String>,
     /// The experiment.
@@ -69,6 +71,7 @@ impl Filter {
         let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         self.lane.is_none_or(|lane| lane == key.lane)
             && self.tier.is_none_or(|tier| Some(tier) == key.tier)
+            && is(&self.region, &key.region)
             && is(&self.model, &key.model)
             && is(&self.experiment, &key.experiment)
             && is(&self.arm, &key.arm)
@@ -79,6 +82,7 @@ impl Filter {
         let labels = [
             ("lane", self.lane.map(|lane| lane.to_string())),
             ("tier", self.tier.map(|tier| tier.to_string())),
+            ("region", self.region.clone()),
             ("model", self.model.clone()),
             ("experiment", self.experiment.clone()),
             ("arm", self.arm.clone()),
@@ -106,7 +110,7 @@ impl Rule {
             sum.plus_equals(totals);
         }
         // A row of all keys together: its own is of no account.
-        let key = WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None };
+        let key = WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None, region: None };
         let row = sum.row(WindowKind::Completion, UtcMicros(0), self.window_s, &key);
         Some(Reading { value: metric.of(&row), requests: row.requests })
     }
@@ -169,11 +173,19 @@ pub(super) mod tests {
         let filter = (
             of(select(&Lane::ALL[..])),
             of(select(vec![Tier::Free, Tier::Pro])),
+            names(vec!["eu", "us"]),
             names(vec!["nano", "other"]),
             names(vec!["e", "f"]),
             names(vec!["primary"]),
         );
-        filter.prop_map(|(lane, tier, model, experiment, arm)| Filter { lane, tier, model, experiment, arm })
+        filter.prop_map(|(lane, tier, region, model, experiment, arm)| Filter {
+            lane,
+            tier,
+            region,
+            model,
+            experiment,
+            arm,
+        })
     }
 
     proptest! {
@@ -189,6 +201,7 @@ pub(super) mod tests {
             let of: Vec<&Measured<'_>> = outcomes.iter().filter(|it| {
                 filter.lane.is_none_or(|lane| lane == it.lane)
                     && (filter.tier.is_none() || filter.tier == it.tier)
+                    && filter.region.as_deref().is_none_or(|region| it.region.as_deref() == Some(region))
                     && filter.model.as_deref().is_none_or(|model| it.model.as_deref() == Some(model))
                     && filter.experiment.as_deref().is_none_or(|name| it.experiment.as_deref() == Some(name))
                     && filter.arm.as_deref().is_none_or(|arm| it.arm.as_deref() == Some(arm))

@@ -16,8 +16,8 @@ pub struct Tally {
     cells: Vec<(Cell, Sums)>,
 }
 
-/// A cell by numbers: its window's first moment, experiment, arm, model, lane and tier.
-type Place = (u64, [u32; 3], Lane, Option<Tier>);
+/// A cell by numbers: its window's first moment, experiment, arm, model and region, its lane and tier.
+type Place = (u64, [u32; 4], Lane, Option<Tier>);
 
 impl Tally {
     /// With windows of a width that follow one another from 1970 on.
@@ -32,7 +32,8 @@ impl Tally {
     /// Adds an outcome to the window of `moment`, so many times: -1 takes it away.
     pub fn add(&mut self, moment: UtcMicros, outcome: &Measured<'_>, times: i64) {
         let start = moment.0 - moment.0 % self.width_us;
-        let names = [&outcome.experiment, &outcome.arm, &outcome.model].map(|name| self.names.number(name.as_deref()));
+        let names = [&outcome.experiment, &outcome.arm, &outcome.model, &outcome.region]
+            .map(|name| self.names.number(name.as_deref()));
         let place = (start, names, outcome.lane, outcome.tier);
         let index = *self.places.entry(place).or_insert_with(|| {
             self.cells.push(((UtcMicros(start), key(outcome)), Sums::default()));
@@ -66,6 +67,7 @@ fn key(outcome: &Measured<'_>) -> WindowKey {
         model: outcome.model.as_deref().map(str::to_owned),
         lane: outcome.lane,
         tier: outcome.tier,
+        region: outcome.region.as_deref().map(str::to_owned),
     }
 }
 

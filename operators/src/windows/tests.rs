@@ -36,6 +36,7 @@ fn expected<'a>(outcomes: impl IntoIterator<Item = &'a Measured<'static>>) -> BT
             model: outcome.model.as_deref().map(str::to_owned),
             lane: outcome.lane,
             tier: outcome.tier,
+            region: outcome.region.as_deref().map(str::to_owned),
         };
         sums.entry((start, key)).or_insert_with(Totals::zero).plus_equals(&Totals::of_one(outcome));
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
 use records::{
-    Branch, CONFIDENCE_BINS, ErrorType, Measured, MicroUsd, Status, UtcMicros, WindowKey, WindowKind, WindowRow,
+    Branch, CONFIDENCE_BINS, ErrorType, FallbackReason, Measured, MicroUsd, Status, UtcMicros, WindowKey, WindowKind,
+    WindowRow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ const COST_MICRO_USD: u16 = 7;
 const CONFIDENCE_MILLIONTHS: u16 = 8;
 /// By the error's place in [`ERROR_TYPES`].
 const ERRORS: u16 = 16;
+/// Why the fallback answered: unsure, then by the error's place in [`ERROR_TYPES`].
+const FALLBACK_REASONS: u16 = 32;
 /// By bin.
 const CONFIDENCE: u16 = 64;
 /// Places of one kind: of counts and sums, and of the buckets of each latency.
@@ -66,13 +69,17 @@ pub(super) fn each_addend(outcome: &Measured<'_>, mut add: impl FnMut(u16, i64))
         add(COST_MICRO_USD, signed(outcome.cost_micro_usd.0));
     }
     match outcome.branch {
-        Some(Branch::Fallback) => add(FALLBACKS, 1),
+        Some(Branch::Fallback) => {
+            add(FALLBACKS, 1);
+            if let Some(reason) = outcome.fallback_reason {
+                add(FALLBACK_REASONS + place_of_reason(reason), 1);
+            }
+        }
         Some(Branch::Cache) => add(CACHE_HITS, 1),
         Some(Branch::Primary) | None => {}
     }
     if let Some(kind) = outcome.error_type {
-        let place = ERROR_TYPES.iter().position(|other| *other == kind).expect("every type of error has its place");
-        add(ERRORS + place as u16, 1);
+        add(ERRORS + place_of_error(kind), 1);
     }
     if let Some(confidence) = outcome.confidence {
         add(CONFIDENCE_MILLIONTHS, (confidence.get() * 1e6).round() as i64);
@@ -86,6 +93,17 @@ pub(super) fn each_addend(outcome: &Measured<'_>, mut add: impl FnMut(u16, i64))
     if outcome.version == 1 {
         add(QUEUED + bucket(outcome.queued_ms), 1);
         add(TOTAL + bucket(outcome.total_ms), 1);
+    }
+}
+
+fn place_of_error(kind: ErrorType) -> u16 {
+    ERROR_TYPES.iter().position(|other| *other == kind).expect("every type of error has its place") as u16
+}
+
+fn place_of_reason(reason: FallbackReason) -> u16 {
+    match reason {
+        FallbackReason::Unsure => 0,
+        FallbackReason::Failed(kind) => 1 + place_of_error(kind),
     }
 }
 
@@ -156,6 +174,8 @@ impl Totals {
         let [inference_p50_ms, inference_p90_ms, inference_p95_ms, inference_p99_ms] = self.quantiles(INFERENCE);
         let [total_p50_ms, total_p90_ms, total_p95_ms, total_p99_ms] = self.quantiles(TOTAL);
         let errors = ERROR_TYPES.iter().zip(ERRORS..).map(|(kind, place)| (*kind, self.count(place)));
+        let reasons = [FallbackReason::Unsure].into_iter().chain(ERROR_TYPES.map(FallbackReason::Failed));
+        let reasons = reasons.zip(FALLBACK_REASONS..).map(|(reason, place)| (reason, self.count(place)));
         let confidence_histogram: Vec<u64> =
             (CONFIDENCE..).take(CONFIDENCE_BINS).map(|place| self.count(place)).collect();
         let of_each = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
@@ -173,6 +193,7 @@ impl Totals {
             dead_lettered: self.count(DEAD_LETTERED),
             errors: errors.filter(|(_, count)| *count > 0).collect(),
             fallbacks: self.count(FALLBACKS),
+            fallback_reasons: reasons.filter(|(_, count)| *count > 0).collect(),
             cache_hits: self.count(CACHE_HITS),
             below_threshold: self.count(BELOW_THRESHOLD),
             queued_p50_ms,

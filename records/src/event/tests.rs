@@ -91,10 +91,10 @@ fn an_object_is_an_upload_by_notification_and_by_cloud_event() {
 
 #[test]
 fn custom_metadata_goes_before_the_defaults() {
-    let metadata =
-        json!({ "customer-id": "globex", "tier": "enterprise", "mode": "realtime", "training_consent": "true" });
+    let metadata = json!({ "customer-id": "globex", "tier": "enterprise", "mode": "realtime", "region": "eu-west", "training_consent": "true" });
     let upload = read(object(metadata), &FINALIZE).expect("valid");
     assert_eq!((upload.customer_id.as_str(), upload.tier, upload.mode), ("globex", Tier::Enterprise, Mode::Realtime));
+    assert_eq!(upload.region.as_deref(), Some("eu-west"));
     assert!(upload.training_consent && !read(object(json!({})), &FINALIZE).expect("valid").training_consent);
     let defaults = ObjectDefaults { customer_id: Some("initech".into()), tier: Tier::Pro, mode: Mode::Realtime };
     let upload = read_by(&defaults, b"", &FINALIZE).expect("an upload").expect("valid");

@@ -11,6 +11,7 @@ pub(crate) fn measured() -> impl Strategy<Value = Measured<'static>> {
     let kinds = (
         select(vec![None, Some(ErrorType::Timeout), Some(ErrorType::Refused)]),
         select(vec![Some(Branch::Primary), Some(Branch::Fallback), Some(Branch::Cache)]),
+        select(vec![FallbackReason::Unsure, FallbackReason::Failed(ErrorType::Timeout)]),
         prop::option::of(0.0_f64..=1.0),
         any::<bool>(),
         1_u32..3,
@@ -19,35 +20,40 @@ pub(crate) fn measured() -> impl Strategy<Value = Measured<'static>> {
         select(vec![(None, Some("primary")), (Some("e"), Some("primary")), (Some("e"), Some("other")), (None, None)]),
         select(&Lane::ALL[..]),
         select(vec![Some(Tier::Free), None]),
+        select(vec![Some("eu"), None]),
     );
     let numbers = (0_u64..1000, 0_u64..100_000, 0_u64..600_000_000, 0_u64..3, 0_u64..10_000_000);
-    (kinds, keys, numbers).prop_map(|((error_type, branch, confidence, below_threshold, version), key, numbers)| {
-        let status = if error_type.is_some() { Status::DeadLettered } else { Status::Completed };
-        Measured {
-            upload_id: "u".into(),
-            version,
-            lane: key.1,
-            tier: key.2,
-            status,
-            branch: branch.filter(|_| error_type.is_none()),
-            model: error_type.is_none().then_some("nano".into()),
-            experiment: key.0.0.map(Into::into),
-            arm: key.0.1.map(Into::into),
-            confidence: confidence.map(|sure| Confidence::try_from(sure).expect("in [0, 1]")),
-            below_threshold,
-            error_type,
-            queued_ms: numbers.0,
-            inference_ms: numbers.1,
-            total_ms: numbers.2,
-            cost_micro_usd: MicroUsd(numbers.3),
-            arrived_at: UtcMicros(numbers.4),
-            completed_at: UtcMicros(numbers.4 + numbers.2 * 1000),
-        }
-    })
+    (kinds, keys, numbers).prop_map(
+        |((error_type, branch, reason, confidence, below_threshold, version), key, numbers)| {
+            let status = if error_type.is_some() { Status::DeadLettered } else { Status::Completed };
+            Measured {
+                upload_id: "u".into(),
+                version,
+                lane: key.1,
+                tier: key.2,
+                region: key.3.map(Into::into),
+                status,
+                branch: branch.filter(|_| error_type.is_none()),
+                fallback_reason: (branch == Some(Branch::Fallback)).then_some(reason),
+                model: error_type.is_none().then_some("nano".into()),
+                experiment: key.0.0.map(Into::into),
+                arm: key.0.1.map(Into::into),
+                confidence: confidence.map(|sure| Confidence::try_from(sure).expect("in [0, 1]")),
+                below_threshold,
+                error_type,
+                queued_ms: numbers.0,
+                inference_ms: numbers.1,
+                total_ms: numbers.2,
+                cost_micro_usd: MicroUsd(numbers.3),
+                arrived_at: UtcMicros(numbers.4),
+                completed_at: UtcMicros(numbers.4 + numbers.2 * 1000),
+            }
+        },
+    )
 }
 
 fn key() -> WindowKey {
-    WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None }
+    WindowKey { experiment: None, arm: None, model: None, lane: Lane::Low, tier: None, region: None }
 }
 
 fn row(totals: &Totals) -> WindowRow {
@@ -92,6 +98,9 @@ proptest! {
         prop_assert_eq!(row.errors.values().sum::<u64>(), row.dead_lettered);
         prop_assert_eq!(row.errors.get(&ErrorType::Refused).copied().unwrap_or(0), count(|it| it.error_type == Some(ErrorType::Refused)));
         prop_assert_eq!(row.fallbacks, count(|it| it.branch == Some(Branch::Fallback)));
+        prop_assert_eq!(row.fallback_reasons.values().sum::<u64>(), row.fallbacks);
+        let unsure = count(|it| it.branch == Some(Branch::Fallback) && it.fallback_reason == Some(FallbackReason::Unsure));
+        prop_assert_eq!(row.fallback_reasons.get(&FallbackReason::Unsure).copied().unwrap_or(0), unsure);
         prop_assert_eq!(row.cache_hits, count(|it| it.branch == Some(Branch::Cache)));
         prop_assert_eq!(row.below_threshold, count(|it| it.below_threshold));
         let cost: u64 = outcomes.iter().map(|it| it.cost_micro_usd.0).sum();
