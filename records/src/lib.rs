@@ -17,6 +17,7 @@ mod experiment_report;
 mod fallback_reason;
 mod fault;
 mod measured;
+mod measured_line;
 mod outcome;
 mod outcome_rows;
 mod pair_columns;

@@ -26,6 +26,34 @@ impl UtcMicros {
         self.to_string()[..10].to_string()
     }
 
+    /// The moment of a text as this writes it, the form of nearly all; `None` for every other one.
+    pub(crate) fn as_written(text: &[u8]) -> Option<Self> {
+        let text: &[u8; 27] = text.try_into().ok()?;
+        let is_digit = |at: usize| text[at].is_ascii_digit();
+        let shape = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+        if !(0..27).all(|at| if shape[at] == b'd' { is_digit(at) } else { text[at] == shape[at] }) {
+            return None;
+        }
+        let number =
+            |from: usize, to: usize| text[from..to].iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+        let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let last_day = match month {
+            2 => 28 + u64::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        let is_day = year >= 1970 && (1..=12).contains(&month) && (1..=last_day).contains(&day);
+        if !(is_day && hour < 24 && minute < 60 && second < 60) {
+            return None;
+        }
+        // Years that begin in March, so that the leap day is the last one; 719,468 days lie between March of year 0 and 1970.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
+        Some(Self((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + number(20, 26)))
+    }
+
     fn timestamp(self) -> Timestamp {
         let micros = i64::try_from(self.0).unwrap_or(i64::MAX);
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
@@ -55,7 +83,7 @@ impl<'de> Deserialize<'de> for UtcMicros {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<UtcMicros, E> {
-                if let Some(moment) = as_written(text.as_bytes()) {
+                if let Some(moment) = UtcMicros::as_written(text.as_bytes()) {
                     return Ok(moment);
                 }
                 let moment: Timestamp = text.parse().map_err(|_| E::custom(format!("{text:?} is no RFC 3339 time")))?;
@@ -65,34 +93,6 @@ impl<'de> Deserialize<'de> for UtcMicros {
         }
         deserializer.deserialize_str(Moment)
     }
-}
-
-/// The moment of a text as [`UtcMicros`] writes it, the form of nearly all; `None` for every other one.
-fn as_written(text: &[u8]) -> Option<UtcMicros> {
-    let text: &[u8; 27] = text.try_into().ok()?;
-    let is_digit = |at: usize| text[at].is_ascii_digit();
-    let shape = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
-    if !(0..27).all(|at| if shape[at] == b'd' { is_digit(at) } else { text[at] == shape[at] }) {
-        return None;
-    }
-    let number =
-        |from: usize, to: usize| text[from..to].iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
-    let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last_day = match month {
-        2 => 28 + u64::from(is_leap),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    let is_day = year >= 1970 && (1..=12).contains(&month) && (1..=last_day).contains(&day);
-    if !(is_day && hour < 24 && minute < 60 && second < 60) {
-        return None;
-    }
-    // Years that begin in March, so that the leap day is the last one; 719,468 days lie between March of year 0 and 1970.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
-    Some(UtcMicros((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + number(20, 26)))
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
         for number in 0..200 * 365 {
             let moment = UtcMicros(number * day + number * 997_001);
             let text = moment.to_string();
-            assert_eq!(as_written(text.as_bytes()), Some(moment), "{text}");
+            assert_eq!(UtcMicros::as_written(text.as_bytes()), Some(moment), "{text}");
             assert_eq!(text.parse::<Timestamp>().expect("a time").as_microsecond() as u64, moment.0, "{text}");
         }
         for other in ["2026-09-21T16:13:20+02:00", "2026-09-21T14:13:20Z"] {

@@ -39,7 +39,8 @@ pub(super) fn read(
 ) -> Result<u64, HistoryError> {
     let mut count = 0;
     each(path, range, |line| -> Result<(), HistoryError> {
-        outcome(&line.parse()?);
+        let as_written = Measured::of_line(line.text);
+        outcome(&as_written.map_or_else(|| line.parse(), Ok)?);
         count += 1;
         Ok(())
     })?;

@@ -84,6 +84,37 @@ fn lines_are_read_once_wherever_pieces_are_cut() {
 }
 
 #[test]
+fn lines_as_they_are_written_are_read_in_one_go_and_no_others_are_read_otherwise_than_by_serde() {
+    let mut dice = fastrand::Rng::with_seed(11);
+    let (mut in_one_go, mut damaged) = (0, 0);
+    for outcome in outcomes() {
+        let line = serde_json::to_string(&outcome).expect("JSON");
+        assert_eq!(Measured::of_line(&line), Some(Measured::from(&outcome)), "{line}");
+        assert_eq!(Measured::of_line(&format!("{line}\r")), Some(Measured::from(&outcome)));
+        assert_eq!(Measured::of_line(&line[..dice.usize(0..line.len())]), None, "a part of {line}");
+        for _ in 0..100 {
+            let mut bytes = line.clone().into_bytes();
+            let at = dice.usize(0..bytes.len());
+            bytes[at] = *dice.choice(br#"{}[]",:\ 059eEnullx-+."#).expect("some");
+            let Ok(other) = String::from_utf8(bytes) else { continue };
+            match (Measured::of_line(&other), serde_json::from_str::<Measured<'_>>(&other)) {
+                (Some(found), Ok(expected)) => {
+                    assert_eq!(found, expected, "{other}");
+                    in_one_go += 1;
+                }
+                // Something is amiss within what no window needs.
+                (Some(found), Err(_)) => {
+                    assert_eq!(found, Measured { ..Measured::from(&outcome) }, "{other}");
+                    damaged += 1;
+                }
+                (None, _) => {}
+            }
+        }
+    }
+    assert!(in_one_go > 5_000 && damaged < 2_000, "{in_one_go} {damaged}");
+}
+
+#[test]
 fn older_files_are_read_as_without_what_they_lack() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old.parquet");
