@@ -114,10 +114,8 @@ impl<'a> Scan<'a> {
     fn confidence(&mut self) -> Option<Confidence> {
         let length = memchr(b',', self.rest())?;
         let text = &self.line[self.at..self.at + length];
-        // What Rust takes for a number and JSON does not, begins with something else.
-        let is_number = text.starts_with(|first: char| first.is_ascii_digit()) && !text.ends_with('.');
         self.at += length;
-        is_number.then(|| text.parse::<f64>().ok().and_then(|sure| Confidence::try_from(sure).ok()))?
+        serde_json::from_str(text).ok()
     }
 
     fn skip_text(&mut self) -> Option<()> {
