@@ -75,15 +75,6 @@ async fn try_open(path: &Path) -> Result<Database, StoreError> {
     Ok(Database::Sqlite { writer, readers })
 }
 
-/// Ends all connections. The writer goes last: what reads only cannot fold the write-ahead log into the file.
-pub(super) async fn close(writer: &SqlitePool, readers: &SqlitePool) {
-    for pool in [readers, writer] {
-        pool.close().await;
-        // A connection that was just then on its way back into the pool lies there still (sqlx 0.8): see `return_to_pool`.
-        pool.close().await;
-    }
-}
-
 fn failed(path: &Path) -> impl Fn(sqlx::Error) -> StoreError {
     let path = path.to_owned();
     move |source| match primary_code(&source) {
@@ -149,16 +140,14 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<usize
 
 #[cfg(test)]
 mod tests {
-    use records::{Lane, UtcMicros};
-
-    use super::super::Store;
     use super::*;
 
     async fn pragma(path: &Path, name: &str) -> String {
         let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
         let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
         let value = sqlx::query_scalar(&query).fetch_one(&writer).await.expect("answers");
-        close(&writer, &readers).await;
+        readers.close().await;
+        writer.close().await;
         value
     }
 
@@ -176,68 +165,6 @@ mod tests {
         for _ in 0..2 {
             let schema = pragma(&folder.path().join("tidemark.db"), "user_version").await;
             assert_eq!(schema, MIGRATIONS.len().to_string());
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_store_that_was_closed_is_one_file_however_soon_after_a_commit() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("tidemark.db");
-        for round in 0..300 {
-            let Database::Sqlite { writer, readers } = open(&path).await.expect("opens") else { panic!("it is a file") };
-            let mut transaction = begin(&writer).await.expect("begins");
-            transaction.execute("UPDATE arrivals SET sealed_until = sealed_until + 1").await.expect("executes");
-            transaction.commit().await.expect("commits");
-            close(&writer, &readers).await;
-            let files: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
-            assert_eq!(files.len(), 1, "round {round}: {files:?}");
-        }
-    }
-
-    /// Rows of the first schema.
-    const OLD_ROWS: &str = r#"
-        INSERT INTO messages (lane, payload, enqueued_at) VALUES ('low', x'00', 1);
-        INSERT INTO admissions (upload_id, lane, arrived_at) VALUES ('u1', 'low', 1);
-        INSERT INTO outcomes (upload_id, version, customer_id, tier, lane, status, error, error_type, below_threshold, metadata,
-            field_confidence, attempts, queued_ms, inference_ms, total_ms, cost_micro_usd, arrived_at, completed_at)
-            VALUES ('u1', 1, 'c1', 'free', 'low', 'dead_lettered', 'no', 'timeout', 0, '{}', '{}', 1, 1, 1, 3, 0, 1, 2);
-        INSERT INTO attempts VALUES (1, 0, 1, 'primary', 'm', 1, 1, 0, '{"class":"retryable","error_type":"timeout","message":"no","cost":0}');
-        INSERT INTO dead_letters (seq, payload) VALUES (1, x'00');"#;
-
-    async fn schema(path: &Path) -> Vec<(String, String)> {
-        let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
-        let objects = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
-        let found = sqlx::query_as(objects).fetch_all(&writer).await.expect("answers");
-        close(&writer, &readers).await;
-        found
-    }
-
-    #[tokio::test]
-    async fn a_store_of_every_older_schema_is_brought_up_to_date_with_what_it_holds() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let newest = schema(&folder.path().join("new.db")).await;
-        for version in 1..MIGRATIONS.len() {
-            let path = folder.path().join(format!("{version}.db"));
-            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-            let mut old = options.connect().await.expect("connects");
-            old.execute(MIGRATIONS[0]).await.expect("executes");
-            old.execute(OLD_ROWS).await.expect("executes");
-            for migration in &MIGRATIONS[1..version] {
-                old.execute(*migration).await.expect("executes");
-            }
-            old.execute(&*format!("PRAGMA user_version = {version}")).await.expect("executes");
-            old.close().await.expect("closes");
-
-            let store = Store::open(path.as_path()).await.expect("opens");
-            let outcomes = store.outcomes_after(0, 10).await.expect("reads");
-            let [(1, outcome)] = outcomes.as_slice() else { panic!("schema {version}: {outcomes:?}") };
-            assert_eq!((outcome.upload_id.as_str(), outcome.total_ms), ("u1", 3), "schema {version}");
-            let attempts = store.attempts(&outcome.upload_id).await.expect("reads");
-            let dead_letters = store.dead_letters(10).await.expect("reads");
-            let waiting = store.pending(Lane::Low, UtcMicros(5)).await.expect("reads");
-            assert_eq!((attempts.len(), dead_letters.len(), waiting.ready), (1, 1, 1), "schema {version}");
-            store.close().await;
-            assert_eq!(schema(&path).await, newest, "schema {version}");
         }
     }
 }
