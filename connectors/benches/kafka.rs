@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use records::Lane;
 
-const MESSAGES: usize = 1_000_000;
+const MESSAGES: usize = 200_000;
 const PARTITIONS: i32 = 4;
 /// Messages that are acknowledged at once, as a worker's group commit does.
 const GROUP: usize = 256;
