@@ -1,13 +1,16 @@
 //! How a worker comes to its end: nothing is left to do, or somebody says stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connectors::source::Source;
 use records::Lane;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
+use crate::backlog::rest;
 use crate::worker::{Worker, WorkerDied};
+
+/// How often somebody who waits for the end looks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Ctrl-C and SIGTERM.
 pub struct Signals {
@@ -35,11 +38,8 @@ impl Signals {
 
 /// Waits until `source` has nothing left, acknowledged to the last; tells how much is left each time it looks.
 pub async fn idle(source: &dyn Source, mut left: impl FnMut(u64)) {
-    let mut looks = tokio::time::interval(Duration::from_millis(100));
-    // A look at a long queue takes a while.
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        let begun = Instant::now();
         let mut open = 0;
         for lane in Lane::ALL {
             match source.pending(lane).await {
@@ -55,6 +55,7 @@ pub async fn idle(source: &dyn Source, mut left: impl FnMut(u64)) {
         if open == 0 {
             return;
         }
+        tokio::time::sleep(rest(LOOK, begun.elapsed())).await;
     }
 }
 

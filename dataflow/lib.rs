@@ -5,6 +5,7 @@
 
 pub mod alerts;
 mod audio;
+pub mod backlog;
 pub mod beside;
 pub mod bigquery;
 pub mod cache;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::sink::Sink;
-use connectors::source::Source;
 use connectors::store::{Store, StoreError};
 use futures::future::{join, join_all};
 use operators::alerts::Rule;
-use records::{Lane, UtcMicros};
+use records::UtcMicros;
 use tokio::sync::watch;
 
 use super::tell::tell;
 use super::watch::Watch;
+use crate::backlog::Backlog;
 use crate::beside::{Beside, Stopped};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -33,8 +33,8 @@ pub struct Alerting {
     pub rules: Vec<Rule>,
     /// Who is told, by their names.
     pub targets: Vec<Arc<dyn Sink>>,
-    /// Where uploads wait.
-    pub source: Arc<dyn Source>,
+    /// What waits.
+    pub backlog: Backlog,
     /// Where what fires is shown.
     pub metrics: Arc<Metrics>,
     /// Where trouble with targets shows.
@@ -90,7 +90,7 @@ impl Alerting {
         let targets: Vec<String> = self.targets.iter().map(|target| target.name().to_owned()).collect();
         loop {
             let is_last = stopped.is_so();
-            let queue = self.queue().await;
+            let queue = self.backlog.borrow().map(|lanes| lanes.map(|pending| pending.ready));
             let changes = watch.decide(queue, (self.clock)()).await?;
             let is_told = changes.iter().any(|change| change.after.phase.is_told());
             watch.make(changes, &targets).await?;
@@ -103,16 +103,6 @@ impl Alerting {
             }
             stopped.is_so_within(LOOK).await;
         }
-    }
-
-    /// What waits in each lane; `None` where the source does not say.
-    async fn queue(&self) -> Option<[u64; 2]> {
-        let mut waiting = [0; 2];
-        for (lane, waiting) in Lane::ALL.into_iter().zip(&mut waiting) {
-            // That nobody can see the backlog is told by who shows it in the metrics.
-            *waiting = self.source.pending(lane).await.ok()?.ready;
-        }
-        Some(waiting)
     }
 
     async fn keep_telling(&self, target: &dyn Sink, mut news: watch::Receiver<()>) {

@@ -11,14 +11,13 @@ use connectors::spool::Spool;
 use connectors::store::Store;
 use connectors::with_spool::WithSpool;
 use models::Annotator;
-use records::Lane;
 use tidemark::alerts::service::Alerting;
+use tidemark::backlog;
 use tidemark::clock::now;
 use tidemark::config::{AckChoice, Config, SourceChoice};
 use tidemark::drain::{self, Drained, Signals};
 use tidemark::experiments::{self, Shadows};
 use tidemark::gateway::Gateway;
-use tidemark::metrics::Metrics;
 use tidemark::report;
 use tidemark::take_over;
 use tidemark::worker::Worker;
@@ -107,14 +106,14 @@ impl Serve {
         tracing::info!(model = models.usual.primary.model(), others = ?models.named.keys(), fallback, %address, store = %store.url(), "serving");
 
         clean_hourly(Arc::clone(&objects), store.clone());
-        watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
+        let backlog = backlog::follow(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
         let report = report::service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
         let alerting = Alerting {
             store: store.clone(),
             rules: config.alert_rules().map_err(anyhow::Error::msg)?,
             targets,
-            source: Arc::clone(&source),
+            backlog,
             metrics: Arc::clone(&parts.metrics),
             health: Arc::clone(&parts.health),
             clock: now,
@@ -191,24 +190,6 @@ fn clean_hourly(objects: Arc<Objects>, store: Store) {
                 Ok(0) => {}
                 Ok(answers) => tracing::info!(answers, "deleted answers of the cache that have expired"),
                 Err(error) => tracing::warn!(%error, "cannot delete what has expired in the cache"),
-            }
-        }
-    });
-}
-
-fn watch_source(source: Arc<dyn Source>, broker: Option<Arc<dyn Source>>, metrics: Arc<Metrics>) {
-    tokio::spawn(async move {
-        let mut looks = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            looks.tick().await;
-            for lane in Lane::ALL {
-                if let Some(broker) = &broker {
-                    metrics.skipped(lane, broker.skipped(lane));
-                }
-                match source.pending(lane).await {
-                    Ok(pending) => metrics.backlog(lane, pending.ready, pending.leased),
-                    Err(error) => tracing::warn!(%error, %lane, "cannot see the backlog"),
-                }
             }
         }
     });

@@ -1,5 +1,6 @@
 //! Serving processes on Pub/Sub, through the command, against Google's emulator.
 
+mod alerts;
 mod delivery;
 mod trouble;
 

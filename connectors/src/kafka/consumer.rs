@@ -18,6 +18,8 @@ use super::offsets::Place;
 
 /// How long the thread waits for something to happen.
 const POLL: Duration = Duration::from_millis(50);
+/// The most messages that are handed over at once: each hand-over wants the lock of whoever pulls.
+const BATCH: usize = 256;
 /// How long it waits for room before it tells the broker's clients to stop fetching.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a partition that moves waits for what is in work of it; what takes longer is done twice, and ends once.
@@ -147,7 +149,7 @@ impl Reader {
                 self.told("pause", |all| self.consumer.pause(all));
                 paused = true;
             }
-            let read = self.poll();
+            let read = self.read();
             // A partition that came meanwhile is not paused yet.
             if read && paused {
                 self.told("pause", |all| self.consumer.pause(all));
@@ -161,14 +163,29 @@ impl Reader {
         self.leave();
     }
 
-    /// Reads a message, or lets something happen; whether a message was read.
-    fn poll(&self) -> bool {
-        match self.consumer.poll(POLL) {
-            Some(Ok(message)) => {
-                let place = Place { partition: message.partition(), offset: message.offset() };
-                self.inbox.push(place, message.payload().unwrap_or_default());
-                return true;
+    /// Reads what lies there, or lets something happen; whether a message was read. A rebalance ends the batch, so what was read
+    /// of a partition before that went is not taken for what is read once it is back.
+    fn read(&self) -> bool {
+        let (mut batch, mut bytes, mut timeout) = (Vec::new(), 0, POLL);
+        let (messages_free, bytes_free) = self.inbox.room();
+        let event = loop {
+            match self.consumer.poll(timeout) {
+                Some(Ok(message)) => {
+                    let place = Place { partition: message.partition(), offset: message.offset() };
+                    let payload: Arc<[u8]> = message.payload().unwrap_or_default().into();
+                    bytes += payload.len();
+                    batch.push((place, payload));
+                    if batch.len() >= messages_free.min(BATCH) || bytes >= bytes_free {
+                        break None;
+                    }
+                    timeout = Duration::ZERO;
+                }
+                other => break other,
             }
+        };
+        let read = !batch.is_empty();
+        self.inbox.push(batch);
+        match event {
             Some(Err(KafkaError::PartitionEOF(partition))) => self.inbox.at_end(partition),
             Some(Err(error)) => {
                 let code = error.rdkafka_error_code();
@@ -178,9 +195,9 @@ impl Reader {
                         .set_trouble(Trouble { fault: fault(&format!("read {}", self.topic), &error), until_read });
                 }
             }
-            None => {}
+            Some(Ok(_)) | None => {}
         }
-        false
+        read
     }
 
     fn told(&self, what: &str, tell: impl FnOnce(&TopicPartitionList) -> Result<(), KafkaError>) {

@@ -10,7 +10,7 @@ use super::offsets::{Commit, Offsets, Place};
 use crate::source::{Delivery, Lease};
 
 /// The most messages that wait here, and the most bytes; librdkafka has its own bound beside it.
-const MOST: usize = 1024;
+const MOST: usize = 4096;
 const MOST_BYTES: usize = 8 << 20;
 
 /// Shared by the thread that reads, and whoever pulls and acknowledges.
@@ -103,15 +103,21 @@ impl Inbox {
         self.state().offsets.is_settled(partition)
     }
 
-    /// A message was read. What is not ours, or not for long, is left to whoever reads it next.
-    pub(super) fn push(&self, place: Place, payload: &[u8]) {
+    /// Messages were read. What is not ours, or not for long, is left to whoever reads it next.
+    pub(super) fn push(&self, messages: Vec<(Place, Arc<[u8]>)>) {
+        if messages.is_empty() {
+            return;
+        }
         let mut state = self.state();
+        let state = &mut *state;
         state.trouble = None;
-        state.at_end.remove(&place.partition);
-        let stays = state.offsets.owns(place.partition) && !state.leaving.contains(&place.partition);
-        if stays && state.open == Open::Yes {
-            state.bytes += payload.len();
-            state.ready.push_back((place, payload.into()));
+        for (place, payload) in messages {
+            state.at_end.remove(&place.partition);
+            let stays = state.offsets.owns(place.partition) && !state.leaving.contains(&place.partition);
+            if stays && state.open == Open::Yes {
+                state.bytes += payload.len();
+                state.ready.push_back((place, payload));
+            }
         }
     }
 
@@ -137,6 +143,12 @@ impl Inbox {
     /// Whether `parts` of as many parts of the room are taken.
     fn fills(state: &State, part: usize, parts: usize) -> bool {
         state.ready.len() * parts >= MOST * part || state.bytes * parts >= MOST_BYTES * part
+    }
+
+    /// How many messages, and how many bytes, there is room for.
+    pub(super) fn room(&self) -> (usize, usize) {
+        let state = self.state();
+        (MOST.saturating_sub(state.ready.len()), MOST_BYTES.saturating_sub(state.bytes))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -191,7 +203,7 @@ impl Inbox {
     /// Gives out at most `max` messages; where there are none, the consumer's trouble if it has one.
     pub(super) fn pull(&self, max: usize) -> Result<Vec<Delivery>, Fault> {
         let mut state = self.state();
-        let mut deliveries = Vec::new();
+        let (before, mut deliveries) = (state.ready.len(), Vec::new());
         while deliveries.len() < max
             && let Some((place, payload)) = state.ready.pop_front()
         {
@@ -203,7 +215,9 @@ impl Inbox {
                 deliveries.push(Delivery { lease: Lease::Held(lease), payload });
             }
         }
-        self.room.notify_all();
+        if state.ready.len() < before {
+            self.room.notify_all();
+        }
         match &state.trouble {
             Some(trouble) if deliveries.is_empty() => Err(trouble.fault.clone()),
             _ => Ok(deliveries),

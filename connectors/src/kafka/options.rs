@@ -220,7 +220,12 @@ impl From<KafkaError> for OptionsError {
     fn from(error: KafkaError) -> Self {
         match error {
             KafkaError::ClientConfig(_, reason, key, value) => {
-                let reason = if value.is_empty() { reason } else { reason.replace(&value, "…") };
+                // A secret may be anywhere in it; what is none stands in quotes, and "SSL" is a part of OpenSSL's name.
+                let hidden = match SECRETS.contains(&key.as_str()) {
+                    true => value,
+                    false => format!("\"{value}\""),
+                };
+                let reason = if hidden.is_empty() { reason } else { reason.replace(&hidden, "…") };
                 Self::Refused(with_mend(&format!("{key}: {reason}")))
             }
             KafkaError::ClientCreation(reason) => Self::Refused(with_mend(&reason)),
@@ -286,5 +291,18 @@ mod tests {
             "hidden".into(),
         );
         assert!(!OptionsError::from(hidden).to_string().contains("hidden"));
+    }
+
+    #[cfg(not(feature = "kafka-tls"))]
+    #[test]
+    fn tls_is_refused_with_its_mend_where_librdkafka_has_no_openssl() {
+        for protocol in ["SSL", "ssl", "SASL_SSL"] {
+            let kafka = parse(&format!("brokers = \"b:9093\"\n[options]\nsecurity.protocol = \"{protocol}\""));
+            let config = kafka.consumer(Lane::Low).expect("names are librdkafka's");
+            let error = OptionsError::from(config.create_native_config().err().expect("refused")).to_string();
+            for part in ["security.protocol", "OpenSSL not available", "--features kafka-tls"] {
+                assert!(error.contains(part), "{protocol}: {error}");
+            }
+        }
     }
 }

@@ -62,11 +62,21 @@ impl Broker {
 
     /// Stops it as an operator would, and waits until it is gone.
     pub(crate) fn stop(&self) {
+        self.end("-TERM");
+    }
+
+    /// Kills it with -9, and waits until it is gone.
+    #[allow(dead_code, reason = "not every test binary does")]
+    pub(crate) fn kill(&self) {
+        self.end("-9");
+    }
+
+    fn end(&self, signal: &str) {
         let kill = |signal: &str| {
             let mut command = Command::new("kill");
             command.args([signal, &self.pid]).stderr(Stdio::null()).status().expect("kill runs").success()
         };
-        assert!(kill("-TERM"), "it runs");
+        assert!(kill(signal), "it runs");
         until("the broker is gone", || !kill("-0"));
     }
 
@@ -134,6 +144,14 @@ impl Broker {
         let committed = consumer.committed_offsets(list, PATIENCE).expect("told");
         let offset = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
         committed.elements().iter().map(|element| offset(element.offset())).collect()
+    }
+
+    /// The ends of a topic's partitions.
+    #[allow(dead_code, reason = "not every test binary does")]
+    pub(crate) fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
+        let consumer: BaseConsumer = self.config().create().expect("a client");
+        let end = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("told").1;
+        (0..partitions).map(end).collect()
     }
 
     /// How many members a group has.
