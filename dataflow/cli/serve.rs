@@ -80,7 +80,8 @@ impl Serve {
         let objects = start::objects(&config, &common.data);
         let parts = start::parts(&config, Arc::clone(&source), &store, &objects, &models)?;
         let experiments = experiments::start(&store, &config, &parts.rules.experiment, now).await?;
-        let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
+        let (outcomes, windows) = start::parquet(&config, &store, (&objects, &common.data))?;
+        let sinks = Sinks::start(&config, &store, outcomes, &parts.health).await?;
         let mut worker = Worker::start(&parts)?;
         let (stop_taking_over, stopped) = watch::channel(false);
         if let (Some(broker), AckChoice::Admission) = (&broker, config.source.ack) {
@@ -101,7 +102,7 @@ impl Serve {
         clean_hourly(Arc::clone(&objects), store.clone());
         watch_source(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
-        let report = report::service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
+        let report = report::service::start(store.clone(), windows, config.report.window_s, metrics, now)?;
         let alerting = Alerting {
             store: store.clone(),
             rules: config.alert_rules().map_err(anyhow::Error::msg)?,
