@@ -33,21 +33,22 @@ GROUP BY window_start, window_end, arm, model, lane, tier
 def table(subtasks):
     configuration = Configuration()
     configuration.set_string("parallelism.default", subtasks)
-    configuration.set_string("table.exec.source.idle-timeout", "1 s")
-    configuration.set_string("taskmanager.memory.network.max", "128m")
     return TableEnvironment.create(EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build())
 
 
 def main(folder, subtasks):
     environment = table(subtasks)
     # The cluster starts with the first job.
-    environment.execute_sql("SELECT 1").print()
+    with environment.execute_sql("SELECT 1").collect() as one:
+        list(one)
     environment.execute_sql(SOURCE.format(path=f"{folder}/lines/outcomes.ndjson"))
     start = time.perf_counter()
     with environment.execute_sql(QUERY).collect() as found:
         rows = list(found)
     took = time.perf_counter() - start
     requests = sum(row[0] for row in rows)
+    with open(f"{folder}/lines/outcomes.ndjson", "rb") as lines:
+        assert requests == sum(1 for _ in lines), f"{requests} requests are not all"
     print(f"Flink\tlines\t{subtasks}\t{requests / took:.0f}\t{len(rows)}")
 
 

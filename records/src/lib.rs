@@ -15,6 +15,7 @@ mod event;
 mod dead_letter_columns;
 mod experiment_report;
 mod fault;
+pub mod meanings;
 mod measured;
 mod outcome;
 mod outcome_rows;
