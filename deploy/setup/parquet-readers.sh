@@ -5,9 +5,9 @@
 #   parquet-readers.sh run
 set -euo pipefail
 
-packages=(duckdb==1.5.5 pandas==2.3.3 pyarrow==21.0.0 polars==1.35.2)
+packages=(duckdb==1.5.5 pandas==2.3.3 pyarrow==21.0.0 polars==2.1.0)
 home=${XDG_CACHE_HOME:-$HOME/.cache}/tidemark
-root=$home/parquet-readers-1
+root=$home/parquet-readers-2
 
 [ "${1:-}" = run ] || { echo "usage: parquet-readers.sh run" >&2; exit 2; }
 if [ ! -e "$root/.complete" ]; then

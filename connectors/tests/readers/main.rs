@@ -34,28 +34,29 @@ struct Found {
 /// The name that a reader has for a type of ours.
 fn named(reader: &str, kind: &DataType) -> &'static str {
     let names = match kind {
-        DataType::Utf8 => ["VARCHAR", "object", "string", "String"],
-        DataType::Boolean => ["BOOLEAN", "bool", "bool", "Boolean"],
-        DataType::UInt32 => ["UINTEGER", "uint32", "uint32", "UInt32"],
-        DataType::UInt64 => ["UBIGINT", "uint64", "uint64", "UInt64"],
-        DataType::Float64 => ["DOUBLE", "float64", "double", "Float64"],
-        DataType::Timestamp(..) => [
-            "TIMESTAMP WITH TIME ZONE",
-            "datetime64[us, UTC]",
-            "timestamp[us, tz=UTC]",
-            "Datetime(time_unit='us', time_zone='UTC')",
-        ],
-        DataType::List(_) => ["UBIGINT[]", "object", "list<item: uint64 not null>", "List(UInt64)"],
+        DataType::Utf8 => ["VARCHAR", "string", "String"],
+        DataType::Boolean => ["BOOLEAN", "bool", "Boolean"],
+        DataType::UInt32 => ["UINTEGER", "uint32", "UInt32"],
+        DataType::UInt64 => ["UBIGINT", "uint64", "UInt64"],
+        DataType::Float64 => ["DOUBLE", "double", "Float64"],
+        DataType::Timestamp(..) => {
+            ["TIMESTAMP WITH TIME ZONE", "timestamp[us, tz=UTC]", "Datetime(time_unit='us', time_zone='UTC')"]
+        }
+        DataType::List(_) => ["UBIGINT[]", "list<item: uint64 not null>", "List(UInt64)"],
         other => panic!("no column of ours is of {other}"),
     };
-    names[["DuckDB", "pandas", "pyarrow", "Polars"].iter().position(|name| *name == reader).expect("a reader")]
+    match reader {
+        "DuckDB" => names[0],
+        "Polars" => names[2],
+        _ => names[1],
+    }
 }
 
 /// Fills a data folder with outcomes and windows of two days; what a reader has to find of each day.
 async fn fill(data: &Path) -> BTreeMap<&'static str, Vec<(String, u64, u64)>> {
     let store = Store::open(&data.join("tidemark.db")).await.expect("opens");
     let (mut outcomes, mut windows) = (BTreeMap::new(), BTreeMap::new());
-    let mut count = |days: &mut BTreeMap<String, (u64, u64)>, day: String, value: u64| {
+    let count = |days: &mut BTreeMap<String, (u64, u64)>, day: String, value: u64| {
         let (sum, rows) = days.entry(day).or_default();
         (*sum, *rows) = (*sum + value, *rows + 1);
     };

@@ -23,9 +23,10 @@ def with_duckdb(folder, column):
 
 
 def with_pandas(folder, column):
-    frame = pandas.read_parquet(folder)
+    # With its own types pandas has whole numbers that may be null as floats.
+    frame = pandas.read_parquet(folder, dtype_backend="pyarrow")
     days = frame.groupby(frame["day"].astype(str))[column].agg(["sum", "count"])
-    types = {name: str(kind) for name, kind in frame.dtypes.items() if name != "day"}
+    types = {name: str(kind).removesuffix("[pyarrow]") for name, kind in frame.dtypes.items() if name != "day"}
     return types, [[day, int(row["sum"]), int(row["count"])] for day, row in days.iterrows()]
 
 
