@@ -49,7 +49,7 @@ fn watch_metrics(metrics: &Metrics, ended: &AtomicBool) -> HashMap<String, UtcMi
                 seen.entry(format!("{PROBE}{number}")).or_insert(at);
             }
         }
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
     }
     seen
 }
@@ -73,7 +73,7 @@ fn watch_files(folder: &Path, ended: &AtomicBool) -> BTreeMap<u64, UtcMicros> {
                 known.push(path);
             }
         }
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
     }
     seen
 }

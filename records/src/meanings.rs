@@ -208,8 +208,10 @@ mod tests {
         pair_schema, window_schema,
     };
 
+    type Meanings = &'static [(&'static str, &'static str)];
+
     /// Each schema with where it is met, and its columns' meanings.
-    fn schemas() -> [(&'static str, &'static str, Schema, &'static [(&'static str, &'static str)]); 8] {
+    fn schemas() -> [(&'static str, &'static str, Schema, Meanings); 8] {
         [
             ("outcome_schema", "`outcomes/` in Parquet, `outcomes` in BigQuery", outcome_schema(), &OUTCOMES),
             ("window_schema", "`windows/` in Parquet, `windows` in BigQuery", window_schema(), &WINDOWS),

@@ -22,13 +22,16 @@ use records::{Lane, outcome_schema, window_schema};
 use script::Script;
 use serde::Deserialize;
 
-/// What a reader found in a table: by day, the sum of a column and the rows.
+/// By day, the sum of a column and the rows.
+type Days = Vec<(String, u64, u64)>;
+
+/// What a reader found in a table.
 #[derive(Deserialize)]
 struct Found {
     reader: String,
     table: String,
     types: BTreeMap<String, String>,
-    days: Vec<(String, u64, u64)>,
+    days: Days,
 }
 
 /// The name that a reader has for a type of ours.
@@ -53,7 +56,7 @@ fn named(reader: &str, kind: &DataType) -> &'static str {
 }
 
 /// Fills a data folder with outcomes and windows of two days; what a reader has to find of each day.
-async fn fill(data: &Path) -> BTreeMap<&'static str, Vec<(String, u64, u64)>> {
+async fn fill(data: &Path) -> BTreeMap<&'static str, Days> {
     let store = Store::open(&data.join("tidemark.db")).await.expect("opens");
     let (mut outcomes, mut windows) = (BTreeMap::new(), BTreeMap::new());
     let count = |days: &mut BTreeMap<String, (u64, u64)>, day: String, value: u64| {

@@ -120,6 +120,25 @@ fn only_neighbours_are_joined_and_whoever_exports_next_goes_on_behind_them() {
 }
 
 #[test]
+fn a_file_of_another_version_s_columns_stays_as_it_is() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = runtime.handle();
+    let home = Home::new(false);
+    exported(&home, runtime);
+    let old = home.folder.path().join("outcomes/day=2026-09-21/000000000007-000000000007.parquet");
+    let rows = ParquetRecordBatchReaderBuilder::try_new(File::open(&old).expect("there")).expect("Parquet");
+    let rows = rows.build().expect("a reader").next().expect("a row").expect("read");
+    let fewer = rows.project(&(0..rows.num_columns() - 1).collect::<Vec<_>>()).expect("columns");
+    let mut writer = ArrowWriter::try_new(File::create(&old).expect("made"), fewer.schema(), None).expect("a writer");
+    writer.write(&fewer).expect("written");
+    writer.close().expect("whole");
+    let before = fs::read(&old).expect("read");
+    assert_eq!(export(&home, runtime).run_compaction(runtime, START, &mut || Ok(())).expect("compacted"), 2 + 4);
+    assert_eq!(fs::read(&old).expect("read"), before);
+    assert_eq!(home.written(runtime).len(), 1 + 1 + 2 + 1, "before it one, itself, behind it two, and the other day's");
+}
+
+#[test]
 fn what_is_not_named_as_ours_has_no_range() {
     let whole = Batch { first_seq: 1, last_seq: 50_000 };
     assert_eq!(range("000000000001-000000050000.parquet"), Some(whole));
