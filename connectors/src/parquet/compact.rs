@@ -32,18 +32,13 @@ pub(super) struct Due {
 pub(super) const DUE: Due = Due { files: 64, bytes: 64 << 20 };
 
 /// Which partitions may have small files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Partitions {
     /// What earlier processes left is not known.
+    #[default]
     All,
     /// Those that were written to since they were looked at.
     Written(BTreeSet<String>),
-}
-
-impl Default for Partitions {
-    fn default() -> Self {
-        Self::All
-    }
 }
 
 impl Partitions {
