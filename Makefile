@@ -16,7 +16,7 @@ demo: ## Run the main job on the clips in demo/clips, and show what became of th
 test: ## Run all tests
 	@$(cargo) test --workspace --no-fail-fast
 
-services-tests = --test postgres --test pubsub --test kafka --test buckets --test bigquery --test services
+services-tests = --test postgres --test pubsub --test kafka --test buckets --test readers --test bigquery --test services
 test-services: ## Run the tests that need real services; fetches or installs (Postgres as root, by apt) what is missing
 	@$(cargo) test --workspace --no-fail-fast $(services-tests)
 

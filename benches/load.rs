@@ -3,61 +3,22 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's table is its answer")]
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+#[path = "support/scripted.rs"]
+mod scripted;
+
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use connectors::objects::{Objects, ObjectsOptions};
-use connectors::spool::Spool;
 use connectors::store::{Store, StoreUrl};
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
-use models::{Annotator, Request};
-use records::{Annotation, Confidence, Fault, Lane, Metadata, MicroUsd};
+use records::Lane;
+use scripted::{event, worker};
 use tidemark::clock::now;
-use tidemark::config::Config;
-use tidemark::health::Health;
-use tidemark::metrics::Metrics;
-use tidemark::worker::{ByArm, Parts, Worker};
 
-/// Uploads of each lane that the worker may have in flight.
-const IN_FLIGHT: [usize; 2] = [256, 4096];
 /// What waits in the low lane while urgent uploads come.
 const BACKLOGS: [u64; 3] = [0, 10_000, 1_000_000];
 /// Urgent uploads, and how far apart they come.
 const URGENT: u64 = 500;
 const APART: Duration = Duration::from_millis(10);
-
-/// A model that knows its answer.
-struct Scripted;
-
-impl Annotator for Scripted {
-    fn model(&self) -> &str {
-        "scripted"
-    }
-
-    fn annotate(&self, _: Request) -> BoxFuture<'_, Result<Annotation, Fault>> {
-        let sure = Confidence::try_from(0.9).expect("in [0, 1]");
-        let mut metadata = Metadata::new();
-        metadata.insert("genre".to_owned(), "jazz".into());
-        metadata.insert("tempo_bpm".to_owned(), 120.into());
-        let annotation = Annotation {
-            model: "scripted".to_owned(),
-            metadata,
-            confidence: Some(sure),
-            field_confidence: BTreeMap::from([("genre".to_owned(), sure), ("tempo_bpm".to_owned(), sure)]),
-            inference_ms: 1,
-            cost: MicroUsd(0),
-        };
-        ready(Ok(annotation)).boxed()
-    }
-}
-
-fn event(name: &str, tier: &str) -> Vec<u8> {
-    let event =
-        serde_json::json!({ "upload_id": name, "customer_id": "c", "tier": tier, "audio_uri": "/audio/clip.wav" });
-    event.to_string().into_bytes()
-}
 
 async fn enqueue(store: &Store, lane: Lane, prefix: &str, count: u64) {
     let tier = if lane == Lane::High { "enterprise" } else { "free" };
@@ -67,23 +28,6 @@ async fn enqueue(store: &Store, lane: Lane, prefix: &str, count: u64) {
             numbers.iter().map(|number| (lane, event(&format!("{prefix}-{number}"), tier))).collect();
         store.enqueue(&messages, now()).await.expect("enqueued");
     }
-}
-
-fn worker(store: &Store) -> Worker {
-    let parts = Parts {
-        source: Arc::new(Spool::new(store.clone(), 60_000, now)),
-        store: store.clone(),
-        primary: ByArm::one(Arc::new(Scripted)),
-        objects: Arc::new(Objects::new(ObjectsOptions::default(), std::env::temp_dir())),
-        fallback: None,
-        cache: None,
-        rules: Config::default().rules().expect("valid"),
-        max_in_flight: IN_FLIGHT,
-        metrics: Arc::new(Metrics::new()),
-        health: Arc::new(Health::default()),
-        clock: now,
-    };
-    Worker::start(&parts).expect("starts")
 }
 
 /// Waits until a lane has nothing left, acknowledged to the last; `look` is called with what is left.
@@ -110,7 +54,7 @@ fn resident_mb() -> u64 {
 
 async fn throughput(store: &Store, uploads: u64) {
     enqueue(store, Lane::Low, "bulk", uploads).await;
-    let mut worker = worker(store);
+    let (mut worker, _) = worker(store);
     let begun = Instant::now();
     let mut next = uploads;
     idle(store, Lane::Low, |left| {
@@ -133,7 +77,7 @@ async fn backlog(store: &Store) {
     for waiting in BACKLOGS {
         let name = format!("beside{waiting}");
         enqueue(store, Lane::Low, &name, waiting).await;
-        let mut worker = worker(store);
+        let (mut worker, _) = worker(store);
         let mut enqueued = HashMap::new();
         for number in 0..URGENT {
             let upload = format!("{name}-urgent-{number}");

@@ -3,27 +3,30 @@
 //! `PLACE/outcomes/day=2026-09-21/000000000001-000000000500.parquet` holds those of the log's first 500 outcomes that
 //! arrived on that day, `PLACE/windows` in the same way the rows of windows that begin on it. A range is recorded in the store
 //! before its first byte is written and ended after its last file is durable, rows never change, and a file's name follows from
-//! its range: so an export that was cut off writes the same files again.
+//! its range: so an export that was cut off writes the same files again. `compact.rs` makes few files of many small ones.
 
+mod compact;
+mod layout;
 mod place;
+mod replace;
 mod whole_file;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
-use ::parquet::file::properties::WriterProperties;
 use records::{UtcMicros, WindowRow, window_batch, window_schema};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::objects::Objects;
 use crate::store::{Batch, Log, Store, StoreError};
+use compact::{DUE, Due, Partitions};
 use place::{Bucket, Place};
 
+pub use layout::layout;
 pub use whole_file::WholeFile;
 
 /// Rows of a batch: what one file holds at most.
@@ -85,6 +88,9 @@ pub struct ParquetExport {
     place: Place,
     rows_per_batch: u32,
     rows_per_page: u32,
+    due: Due,
+    /// What has to be looked at for small files.
+    partitions: Arc<Mutex<Partitions>>,
 }
 
 impl ParquetExport {
@@ -106,11 +112,28 @@ impl ParquetExport {
     /// # Errors
     /// In words, where `url` is no such address, or its credentials cannot be read.
     pub fn into_bucket(store: Store, objects: &Objects, url: &str) -> Result<Self, String> {
-        Ok(Self::of((Log::Outcomes, OUTCOMES), store, Place::Bucket(Bucket::open(objects, url)?)))
+        Ok(Self::of((Log::Outcomes, OUTCOMES), store, Place::Bucket(Bucket::open(objects, url, "outcomes")?)))
+    }
+
+    /// An export of window rows to `URL/windows`, in the same way.
+    ///
+    /// # Errors
+    /// As those of [`Self::into_bucket`].
+    pub fn windows_into_bucket(store: Store, objects: &Objects, url: &str) -> Result<Self, String> {
+        Ok(Self::of((Log::Windows, WINDOWS), store, Place::Bucket(Bucket::open(objects, url, "windows")?)))
     }
 
     fn of((log, sink): (Log, &'static str), store: Store, place: Place) -> Self {
-        Self { store, log, sink, place, rows_per_batch: ROWS_PER_BATCH, rows_per_page: ROWS_PER_PAGE }
+        Self {
+            store,
+            log,
+            sink,
+            place,
+            rows_per_batch: ROWS_PER_BATCH,
+            rows_per_page: ROWS_PER_PAGE,
+            due: DUE,
+            partitions: Arc::default(),
+        }
     }
 
     /// Writes everything that is in no file yet.
@@ -145,13 +168,13 @@ impl ParquetExport {
 
     /// Writes the file of one day of a batch; how many rows it holds.
     fn write_day(&self, runtime: &Handle, batch: Batch, day: UtcMicros, reached: Reached) -> Result<u64, ExportError> {
-        let name = format!("{:012}-{:012}.parquet", batch.first_seq, batch.last_seq);
-        let (begun, file) = self.place.begin(&format!("day={}", day.day()), &name)?;
+        let (partition, name) = (partition(day), compact::name(batch));
+        let (begun, file) = self.place.begin(&partition, &name)?;
         reached()?;
 
         let path = begun.path().to_owned();
         let schema = Arc::new(self.log.schema());
-        let mut writer = ArrowWriter::try_new(file, schema, Some(zstd())).map_err(at(&path))?;
+        let mut writer = ArrowWriter::try_new(file, schema, Some(layout())).map_err(at(&path))?;
         let (mut rest, mut rows) = (batch, 0);
         while let Some((last_seq, columns)) =
             runtime.block_on(self.store.columns_of_day(self.log, rest, day, self.rows_per_page))?
@@ -164,8 +187,18 @@ impl ParquetExport {
         let file = writer.into_inner().map_err(at(&path))?;
         reached()?;
         begun.finish(file, runtime, reached)?;
+        self.partitions().written(partition);
         Ok(rows)
     }
+
+    fn partitions(&self) -> MutexGuard<'_, Partitions> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The folder of a day.
+fn partition(day: UtcMicros) -> String {
+    format!("day={}", day.day())
 }
 
 /// Writes rows of a replay, which are in the order of their windows, as `FOLDER/day=YYYY-MM-DD/windows.parquet`.
@@ -179,15 +212,11 @@ pub fn write_windows(folder: &Path, rows: &[WindowRow]) -> Result<(), ExportErro
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         let path = folder.join("windows.parquet");
         let file = File::create(&path).map_err(at(&path))?;
-        let mut writer = ArrowWriter::try_new(file, Arc::new(window_schema()), Some(zstd())).map_err(at(&path))?;
+        let mut writer = ArrowWriter::try_new(file, Arc::new(window_schema()), Some(layout())).map_err(at(&path))?;
         writer.write(&window_batch(rows).map_err(at(&path))?).map_err(at(&path))?;
         writer.into_inner().map_err(at(&path))?.sync_all().map_err(at(&path))?;
     }
     Ok(())
-}
-
-fn zstd() -> WriterProperties {
-    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build()
 }
 
 type Reached<'a> = &'a mut dyn FnMut() -> Result<(), ExportError>;

@@ -87,7 +87,8 @@ impl Serve {
             clock: now,
         };
         experiments.spawn(shadows.follow());
-        let sinks = Sinks::start(&config, &store, (&objects, &common.data), &parts.health).await?;
+        let (outcomes, windows) = start::parquet(&config, &store, (&objects, &common.data))?;
+        let sinks = Sinks::start(&config, &store, outcomes, &parts.health).await?;
         let mut worker = Worker::start(&parts)?;
         let (stop_taking_over, stopped) = watch::channel(false);
         if let (Some(broker), AckChoice::Admission) = (&broker, config.source.ack) {
@@ -108,7 +109,7 @@ impl Serve {
         clean_hourly(Arc::clone(&objects), store.clone());
         let backlog = backlog::follow(Arc::clone(&source), broker.clone(), Arc::clone(&parts.metrics));
         let metrics = Arc::clone(&parts.metrics);
-        let report = report::service::start(store.clone(), &common.data, config.report.window_s, metrics, now)?;
+        let report = report::service::start(store.clone(), windows, config.report.window_s, metrics, now)?;
         let alerting = Alerting {
             store: store.clone(),
             rules: config.alert_rules().map_err(anyhow::Error::msg)?,

@@ -1,12 +1,10 @@
 //! What runs beside a worker and carries committed outcomes out of the store: Parquet files, topics of a
 //! broker, and BigQuery.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::bigquery::BigQuery;
-use connectors::objects::Objects;
 use connectors::parquet::{ExportError, Exported, ParquetExport};
 use connectors::sink::Sink;
 use connectors::store::Store;
@@ -37,7 +35,7 @@ impl Sinks {
     pub(super) async fn start(
         config: &Config,
         store: &Store,
-        (objects, data): (&Objects, &Path),
+        outcomes: ParquetExport,
         health: &Arc<Health>,
     ) -> anyhow::Result<Self> {
         let (end, ending) = watch::channel(false);
@@ -57,12 +55,7 @@ impl Sinks {
             };
             publishing.push(tokio::spawn(warehouse.carry(ending.clone())));
         }
-        let export = match &config.parquet.url {
-            Some(url) => ParquetExport::into_bucket(store.clone(), objects, url)
-                .map_err(|reason| anyhow::anyhow!("parquet.url: {reason}"))?,
-            None => ParquetExport::new(store.clone(), data),
-        };
-        let exporting = tokio::spawn(export_often(export, Duration::from_secs(config.parquet.interval_s), ending));
+        let exporting = tokio::spawn(export_often(outcomes, Duration::from_secs(config.parquet.interval_s), ending));
         Ok(Self { end, exporting, publishing })
     }
 
@@ -93,6 +86,10 @@ async fn export_often(
             Ok(written) => {
                 all.rows += written.rows;
                 all.files += written.files;
+                // Not at the end: nobody waits for that.
+                if !last && let Err(error) = export.compact(now()).await {
+                    tracing::warn!(%error, "cannot compact Parquet files; trying again in a while");
+                }
             }
             Err(error) if last => return Err(error),
             Err(error) => tracing::warn!(%error, "cannot write Parquet files; trying again in a while"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use connectors::kafka::{KafkaSink, KafkaSource};
 use connectors::objects::Objects;
+use connectors::parquet::ParquetExport;
 use connectors::pubsub::{Connection, PubSub, PubSubSink};
 use connectors::sink::{Sink, Topic};
 use connectors::source::Source;
@@ -186,6 +187,20 @@ pub(super) fn pubsub(config: &Config) -> anyhow::Result<Connection> {
 /// Where audio comes from, and Parquet files may go; what is fetched lies in `data/tmp`.
 pub(super) fn objects(config: &Config, data: &Path) -> Arc<Objects> {
     Arc::new(Objects::new(config.objects.clone(), data.join("tmp")))
+}
+
+/// Where Parquet files of outcomes and of windows go.
+pub(super) fn parquet(
+    config: &Config,
+    store: &Store,
+    (objects, data): (&Objects, &Path),
+) -> anyhow::Result<(ParquetExport, ParquetExport)> {
+    let Some(url) = &config.parquet.url else {
+        return Ok((ParquetExport::new(store.clone(), data), ParquetExport::windows(store.clone(), data)));
+    };
+    let opened = ParquetExport::into_bucket(store.clone(), objects, url)
+        .and_then(|outcomes| Ok((outcomes, ParquetExport::windows_into_bucket(store.clone(), objects, url)?)));
+    opened.map_err(|reason| anyhow::anyhow!("parquet.url: {reason}"))
 }
 
 /// What a worker on `source` is made of.

@@ -1,12 +1,12 @@
 //! The report beside a worker: on a thread of its own, in one process of those that share a store.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::parquet::ParquetExport;
 use connectors::store::{Store, StoreError};
 use records::UtcMicros;
+use tokio::sync::watch;
 
 use super::closing::Closing;
 use super::live::Live;
@@ -28,19 +28,18 @@ struct Reporting {
     stopped: Stopped,
 }
 
-/// Starts the report. Rows of closed windows are in the store, then in files below `folder`; the live view is in the metrics.
+/// Starts the report. Rows of closed windows are in the store, then in the files of `export`; the live view is in the metrics.
 /// Where it is told to end, it looks at the log a last time.
 ///
 /// # Errors
 /// The system's, where it gives no thread.
 pub fn start(
     store: Store,
-    folder: &Path,
+    export: ParquetExport,
     width_s: u32,
     metrics: Arc<Metrics>,
     clock: fn() -> UtcMicros,
 ) -> std::io::Result<Beside> {
-    let export = ParquetExport::windows(store.clone(), folder);
     Beside::start("report", move |stopped| Reporting { store, width_s, export, metrics, clock, stopped }.run())
 }
 
@@ -62,7 +61,7 @@ impl Reporting {
     }
 
     /// Writes the report until told to stop.
-    async fn report(&mut self) -> Result<(), StoreError> {
+    async fn report(&self) -> Result<(), StoreError> {
         let mut stopped = self.stopped.clone();
         let _claim = tokio::select! {
             claim = self.store.claim_report() => claim?,
@@ -71,25 +70,41 @@ impl Reporting {
         let mut closing = Closing::open(self.store.clone(), self.width_s).await?;
         let mut live = Live::new(self.width_s);
         closing.rewind(live.begin(&self.store, (self.clock)()).await?);
-        self.export().await;
-        loop {
-            let is_last = self.stopped.is_so();
-            let now = (self.clock)();
-            let rows = closing.advance(now, |outcome| live.add(outcome, now)).await?;
-            self.metrics.windows(&live.rows((self.clock)()), closing.closed_until());
-            if !rows.is_empty() {
+        let (written, mut rows_written) = watch::channel(());
+        // Files are written beside, so that a bucket that is slow holds up neither the live view nor the store's rows.
+        let export = async {
+            loop {
                 self.export().await;
+                if rows_written.changed().await.is_err() {
+                    return;
+                }
             }
-            if is_last {
-                return Ok(());
+        };
+        let look = async {
+            let written = written;
+            loop {
+                let is_last = stopped.is_so();
+                let now = (self.clock)();
+                let rows = closing.advance(now, |outcome| live.add(outcome, now)).await?;
+                self.metrics.windows(&live.rows((self.clock)()), closing.closed_until());
+                if !rows.is_empty() {
+                    written.send_replace(());
+                }
+                if is_last {
+                    return Ok(());
+                }
+                stopped.is_so_within(LOOK).await;
             }
-            self.stopped.is_so_within(LOOK).await;
-        }
+        };
+        futures::join!(export, look).1
     }
 
     async fn export(&self) {
-        if let Err(error) = self.export.export((self.clock)()).await {
+        let exported = self.export.export((self.clock)()).await;
+        if let Err(error) = exported {
             tracing::warn!(%error, "cannot write Parquet files of windows; trying again with the next ones");
+        } else if let Err(error) = self.export.compact((self.clock)()).await {
+            tracing::warn!(%error, "cannot compact Parquet files of windows; trying again with the next ones");
         }
     }
 }

@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::{Confidence, Outcome, UtcMicros};
 
-/// The columns of an outcome, named as in its JSON. `metadata` and `field_confidence` are JSON objects as text; times are
+/// The columns of an outcome, named as in its JSON; SCHEMA.md says what each means, as it does for all others. `metadata` and `field_confidence` are JSON objects as text; times are
 /// UTC microseconds.
 pub fn outcome_schema() -> Schema {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));

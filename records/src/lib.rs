@@ -16,6 +16,7 @@ mod dead_letter_columns;
 mod experiment_report;
 mod fallback_reason;
 mod fault;
+pub mod meanings;
 mod measured;
 mod measured_line;
 mod outcome;

@@ -56,7 +56,7 @@ async fn a_bucket_of_google_s_is_a_place_for_audio_and_for_outcomes() {
     let (home, llmock) = (Home::new(), Llmock::start());
     llmock.will(json!([{"type": "fail", "status": 500, "times": 100}])).await;
     let more = format!(
-        "[fallback]\nbase_url = {:?}\nmax_retries = 0\n[objects]\ngcs_endpoint = {:?}\nlargest_mb = 1\n\
+        "[report]\nwindow_s = 1\n[fallback]\nbase_url = {:?}\nmax_retries = 0\n[objects]\ngcs_endpoint = {:?}\nlargest_mb = 1\n\
          [parquet]\nurl = \"gs://tables/day one\"\n",
         llmock.base_url(),
         with_puts(gcs()),
@@ -85,11 +85,16 @@ async fn a_bucket_of_google_s_is_a_place_for_audio_and_for_outcomes() {
         .filter(|line| line.contains("GET /audio/in%2Fcountry") || line.contains("GET /audio/in/country"))
         .count();
     assert_eq!(fetches, 1, "it was fetched once for both");
-    let tables = gcs().list("tables").await;
-    let in_order = tables.iter().all(|name| name.starts_with("day one/outcomes/day=") && name.ends_with(".parquet"));
-    assert!(!tables.is_empty() && in_order, "{tables:?}");
+    let mut tables = Vec::new();
+    // A window is closed a second after its end, which a process may not live to see.
+    while !tables.iter().any(|name: &String| name.starts_with("day one/windows/day=")) {
+        serve(&home, &config, &[], &[]);
+        tables = gcs().list("tables").await;
+    }
+    let in_order = tables.iter().all(|name| name.starts_with("day one/") && name.ends_with(".parquet"));
+    assert!(tables.iter().any(|name| name.starts_with("day one/outcomes/day=")) && in_order, "{tables:?}");
 
-    let from = ["--outcomes", "gs://tables/day one", "--config", config.to_str().expect("UTF-8")];
+    let from = ["--outcomes", "gs://tables/day one/outcomes", "--config", config.to_str().expect("UTF-8")];
     let said = home.succeed(&[&["replay", "uploads", "--json", "--run", "bucket"], &from[..]].concat());
     let compared: Value = serde_json::from_str(&said).expect("an object");
     assert_eq!(
@@ -110,6 +115,12 @@ impl S3 {
         Self { address, _script: script }
     }
 
+    /// What a bucket holds, as the service says it.
+    async fn list(&self, bucket: &str) -> String {
+        let listed = reqwest::get(format!("{}/{bucket}?list-type=2", self.address)).await;
+        listed.expect("an answer").text().await.expect("a body")
+    }
+
     async fn put(&self, path: &str, body: Vec<u8>) {
         let sent = reqwest::Client::new().put(format!("{}/{path}", self.address)).body(body).send().await;
         let status = sent.expect("an answer").status();
@@ -125,7 +136,7 @@ async fn a_bucket_of_s3_s_is_a_place_for_audio_and_for_outcomes_and_its_key_is_i
     }
     s3.put("audio/country.mp3", std::fs::read(clip("country-d-major-126.mp3")).expect("a clip")).await;
     let home = Home::new();
-    let config = config(&home, "[parquet]\nurl = \"s3://tables/day-one\"\n");
+    let config = config(&home, "[report]\nwindow_s = 1\n[parquet]\nurl = \"s3://tables/day-one\"\n");
     let events = [
         event("good", "s3://audio/country.mp3"),
         event("missing", "s3://audio/none.mp3"),
@@ -142,6 +153,10 @@ async fn a_bucket_of_s3_s_is_a_place_for_audio_and_for_outcomes_and_its_key_is_i
     assert_dead_lettered(&outcomes, "missing", "no such object");
     assert_dead_lettered(&outcomes, "bucket", "no such bucket");
     assert!(!log.contains(SECRET), "the key is in the log");
+    while !s3.list("tables").await.contains("day-one/windows/day=") {
+        serve(&home, &config, &[], &variables);
+    }
+    assert!(s3.list("tables").await.contains("day-one/outcomes/day="));
 
     // Without credentials there is no access.
     let anonymous = [("AWS_ENDPOINT_URL", s3.address.as_str()), ("AWS_SKIP_SIGNATURE", "true")];

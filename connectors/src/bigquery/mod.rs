@@ -11,7 +11,6 @@
 //! [`BigQuery::setup`] makes tables and views. `deploy/bigquery/` tells analysts what is in them.
 
 mod api;
-mod columns;
 mod error;
 mod load;
 mod proto;

@@ -1,13 +1,15 @@
 //! Where the files go: a folder, or a bucket. A file is there as a whole or not at all.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::errors::ParquetError;
+use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
 use super::{ExportError, Reached, at};
@@ -38,11 +40,35 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn open(objects: &Objects, url: &str) -> Result<Self, String> {
+    /// The folder of a name below `url`.
+    pub(super) fn open(objects: &Objects, url: &str, name: &str) -> Result<Self, String> {
         let (store, prefix) = objects.open_folder(url)?;
-        let (url, staging) = (format!("{}/outcomes", url.trim_end_matches('/')), objects.folder().to_owned());
-        Ok(Self { store, prefix: prefix.join("outcomes"), url, staging })
+        let (url, staging) = (format!("{}/{name}", url.trim_end_matches('/')), objects.folder().to_owned());
+        Ok(Self { store, prefix: prefix.join(name), url, staging })
     }
+
+    /// The key of a file.
+    pub(super) fn key(&self, partition: &str, name: &str) -> Key {
+        self.prefix.clone().join(partition).join(name)
+    }
+
+    /// Its address in an error's words.
+    pub(super) fn failed(&self, partition: &str, name: &str) -> impl Fn(object_store::Error) -> ExportError + use<> {
+        let url = format!("{}/{partition}/{name}", self.url);
+        move |source| ExportError::Object { url: url.clone(), source }
+    }
+
+    /// A file of this machine, to be put there when it is whole.
+    pub(super) fn stage(&self) -> Result<(Temporary, File), ExportError> {
+        Temporary::create(&self.staging).map_err(|fault| at(&self.staging)(ParquetError::External(fault.into())))
+    }
+}
+
+/// A file that is there.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) bytes: u64,
 }
 
 /// A file that is being written.
@@ -65,6 +91,64 @@ impl Place {
         }
     }
 
+    /// The partitions that there are.
+    pub(super) fn partitions(&self, runtime: &Handle) -> Result<Vec<String>, ExportError> {
+        match self {
+            Self::Folder(folder) => {
+                let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                let folders = entries.map_err(at(folder))?.into_iter().filter(|entry| entry.path().is_dir());
+                Ok(folders.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            }
+            Self::Bucket(bucket) => {
+                let listed = runtime.block_on(bucket.store.list_with_delimiter(Some(&bucket.prefix)));
+                let folders = listed.map_err(bucket.failed("", ""))?.common_prefixes;
+                Ok(folders.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+            }
+        }
+    }
+
+    /// The files of a partition that readers see.
+    pub(super) fn files(&self, runtime: &Handle, partition: &str) -> Result<Vec<Found>, ExportError> {
+        let found = match self {
+            Self::Folder(folder) => {
+                let folder = folder.join(partition);
+                let each = |entry: io::Result<fs::DirEntry>| {
+                    let entry = entry?;
+                    Ok((entry.file_name().into_string(), entry.metadata()?.len()))
+                };
+                let entries = match fs::read_dir(&folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries.and_then(|entries| entries.map(each).collect::<io::Result<Vec<_>>>()),
+                };
+                let named = entries.map_err(at(&folder))?.into_iter();
+                named.filter_map(|(name, bytes)| Some(Found { name: name.ok()?, bytes })).collect::<Vec<_>>()
+            }
+            Self::Bucket(bucket) => {
+                let folder = bucket.prefix.clone().join(partition);
+                let listed = runtime.block_on(bucket.store.list(Some(&folder)).try_collect::<Vec<_>>());
+                let objects = listed.map_err(bucket.failed(partition, ""))?.into_iter();
+                let named = |it: ObjectMeta| Some(Found { name: it.location.filename()?.to_owned(), bytes: it.size });
+                objects.filter_map(named).collect()
+            }
+        };
+        Ok(found.into_iter().filter(|file| !file.name.starts_with('.')).collect())
+    }
+
+    /// What a file holds.
+    pub(super) fn read(&self, runtime: &Handle, partition: &str, name: &str) -> Result<Bytes, ExportError> {
+        match self {
+            Self::Folder(folder) => {
+                let path = folder.join(partition).join(name);
+                fs::read(&path).map(Bytes::from).map_err(at(&path))
+            }
+            Self::Bucket(bucket) => {
+                let key = bucket.key(partition, name);
+                let read = async { bucket.store.get(&key).await?.bytes().await };
+                runtime.block_on(read).map_err(bucket.failed(partition, name))
+            }
+        }
+    }
+
     /// Begins a file, of a partition, with a name.
     pub(super) fn begin(&self, partition: &str, name: &str) -> Result<(Begun, File), ExportError> {
         match self {
@@ -77,10 +161,9 @@ impl Place {
                 Ok((Begun::InFolder { unfinished, finished: folder.join(name) }, file))
             }
             Self::Bucket(bucket) => {
-                let (staged, file) = Temporary::create(&bucket.staging)
-                    .map_err(|fault| at(&bucket.staging)(ParquetError::External(fault.into())))?;
-                let (key, url) =
-                    (bucket.prefix.clone().join(partition).join(name), format!("{}/{partition}/{name}", bucket.url));
+                let (staged, file) = bucket.stage()?;
+                let key = bucket.key(partition, name);
+                let url = format!("{}/{partition}/{name}", bucket.url);
                 Ok((Begun::ForBucket { staged, bucket: bucket.clone(), key, url }, file))
             }
         }
@@ -120,7 +203,7 @@ impl Begun {
 }
 
 /// Puts a file under a name, in place of what was there. Whoever reads sees the one or the other, and nothing between.
-async fn put(store: &dyn ObjectStore, key: &Key, mut file: File) -> object_store::Result<()> {
+pub(super) async fn put(store: &dyn ObjectStore, key: &Key, mut file: File) -> object_store::Result<()> {
     let unreadable = |error: std::io::Error| object_store::Error::Generic { store: "file", source: error.into() };
     let size = file.metadata().map_err(unreadable)?.len();
     let mut next = || {

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
+
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use bytes::Bytes;
 
 use super::*;
 use crate::make::{START, attempts, completed, dead_lettered, id, payload};
@@ -9,6 +13,8 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use records::Lane;
+
+mod compaction;
 
 const UPLOADS: u64 = 11;
 
@@ -47,15 +53,7 @@ impl Home {
     /// The same over outcomes of two days.
     fn filled(&self, runtime: &Handle) -> ParquetExport {
         let export = self.export(runtime);
-        let uploads: Vec<_> = (0..UPLOADS).map(|number| (id(number), Lane::Low, START)).collect();
-        let ending = |number: u64| {
-            let outcome = if number == 5 { dead_lettered } else { completed };
-            let outcome = outcome(number, 1, START.plus_ms(number % 2 * 86_400_000));
-            (outcome.clone(), attempts(&outcome), payload(number).into())
-        };
-        let group: Vec<_> = (0..UPLOADS).map(ending).collect();
-        runtime.block_on(export.store.admit(&uploads)).expect("admitted");
-        runtime.block_on(export.store.commit(&group)).expect("committed");
+        commit(&export, runtime, 0..UPLOADS, |number| number % 2);
         export
     }
 
@@ -74,6 +72,19 @@ impl Home {
             }),
         }
     }
+}
+
+/// Commits outcomes of these numbers, each of a day after the first.
+fn commit(export: &ParquetExport, runtime: &Handle, numbers: Range<u64>, day: impl Fn(u64) -> u64) {
+    let uploads: Vec<_> = numbers.clone().map(|number| (id(number), Lane::Low, START)).collect();
+    let ending = |number: u64| {
+        let outcome = if number == 5 { dead_lettered } else { completed };
+        let outcome = outcome(number, 1, START.plus_ms(day(number) * 86_400_000));
+        (outcome.clone(), attempts(&outcome), payload(number).into())
+    };
+    let group: Vec<_> = numbers.map(ending).collect();
+    runtime.block_on(export.store.admit(&uploads)).expect("admitted");
+    runtime.block_on(export.store.commit(&group)).expect("committed");
 }
 
 fn in_folder(folder: &Path) -> BTreeMap<String, Vec<u8>> {

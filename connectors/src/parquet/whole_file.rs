@@ -9,7 +9,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
-use super::{ExportError, at, zstd};
+use super::{ExportError, at, layout};
 
 /// A file that is being written, beside its place. Where it is not finished, what was at its place stays there.
 pub struct WholeFile {
@@ -31,7 +31,7 @@ impl WholeFile {
         // Readers pass over names that begin with a dot. The name is fixed, so a leftover is overwritten.
         let unfinished = path.with_file_name(format!(".{name}.unfinished"));
         let file = File::create(&unfinished).map_err(at(&unfinished))?;
-        let writer = ArrowWriter::try_new(file, Arc::new(schema), Some(zstd())).map_err(at(&unfinished))?;
+        let writer = ArrowWriter::try_new(file, Arc::new(schema), Some(layout())).map_err(at(&unfinished))?;
         Ok(Self { unfinished, finished: path.to_owned(), writer })
     }
 

@@ -97,6 +97,13 @@ const BEGIN: &str = "INSERT INTO exports (sink, first_seq, last_seq, begun_at) V
 
 pub(super) const END: &str = "UPDATE exports SET done_at = $3 WHERE sink = $1 AND first_seq = $2";
 
+/// A compaction is a range under a name of its own while it is at work.
+const COMPACTIONS: &str =
+    "SELECT sink, first_seq, last_seq FROM exports WHERE substr(sink, 1, length(CAST($1 AS TEXT))) = $1
+    ORDER BY sink, first_seq";
+
+const END_COMPACTION: &str = "DELETE FROM exports WHERE sink = $1 AND first_seq = $2";
+
 const DAYS: &str = "SELECT DISTINCT MOMENT / $3 AS day FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY day";
 
 const BETWEEN: &str = "SELECT * FROM ROWS WHERE seq BETWEEN $1 AND $2 ORDER BY seq";
@@ -138,6 +145,33 @@ impl Store {
     /// Ends a batch: it is durable where `sink` writes.
     pub(crate) async fn end_export(&self, sink: &str, batch: Batch, now: UtcMicros) -> Result<(), StoreError> {
         self.write_one(END, &[sink.into(), batch.first_seq.into(), now.0.into()]).await.map(drop)
+    }
+
+    /// Whether `sink` has begun a batch that it has not ended. Whoever asks holds [`Store::claim_export`].
+    pub(crate) async fn is_exporting(&self, sink: &str) -> Result<bool, StoreError> {
+        let last = self.database.read(LAST, &[sink.into()]).await?;
+        last.first().map_or(Ok(false), |row| Ok(row.get::<Option<i64>>("done_at")?.is_none()))
+    }
+
+    /// Notes that the files of a range are about to become one, under a name that says where.
+    pub(crate) async fn begin_compaction(&self, name: &str, range: Batch, now: UtcMicros) -> Result<(), StoreError> {
+        let values = [name.into(), range.first_seq.into(), range.last_seq.into(), now.0.into()];
+        self.write_one(BEGIN, &values).await.map(drop)
+    }
+
+    /// Forgets a compaction: each row is in one file.
+    pub(crate) async fn end_compaction(&self, name: &str, range: Batch) -> Result<(), StoreError> {
+        self.write_one(END_COMPACTION, &[name.into(), range.first_seq.into()]).await.map(drop)
+    }
+
+    /// Compactions whose names begin so, and that somebody began and did not end.
+    pub(crate) async fn compactions(&self, prefix: &str) -> Result<Vec<(String, Batch)>, StoreError> {
+        let rows = self.database.read(COMPACTIONS, &[prefix.into()]).await?;
+        let read = |row: &Row| {
+            let range = batch(row)?.ok_or_else(|| StoreError::Damaged("a compaction has no range".into()))?;
+            Ok((row.get("sink")?, range))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// The first moments of the UTC days of the batch's rows, in order.

@@ -4,6 +4,9 @@
 #[path = "../support/script.rs"]
 mod script;
 mod gcs;
+#[path = "../store/logs.rs"]
+#[allow(dead_code, reason = "it makes more than is needed here")]
+mod logs;
 #[path = "../store/make.rs"]
 #[allow(dead_code, reason = "it makes more than is needed here")]
 mod make;
@@ -12,6 +15,7 @@ use connectors::objects::{Audio, Objects, ObjectsOptions};
 use connectors::parquet::{Exported, ParquetExport};
 use connectors::store::Store;
 use gcs::{gcs, with_puts};
+use logs::{window, write_windows};
 use make::{START, attempts, completed, id, payload};
 use records::{ErrorType, Fault, FaultClass, Lane};
 use tempfile::TempDir;
@@ -133,4 +137,31 @@ async fn outcomes_are_put_into_a_bucket_once_each() {
         let bytes = gcs().download("tables", &name).await.expect("there");
         assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{name} is a whole Parquet file");
     }
+}
+
+#[tokio::test]
+async fn many_small_files_of_outcomes_and_of_windows_become_one_in_a_bucket() {
+    gcs().make_bucket("small").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = ObjectsOptions { gcs_endpoint: Some(with_puts(gcs())), ..ObjectsOptions::default() };
+    let objects = Objects::new(options, folder.path().join("tmp"));
+    let store = Store::open(&folder.path().join("tidemark.db")).await.expect("opens");
+    let outcomes = ParquetExport::into_bucket(store.clone(), &objects, "gs://small/of").expect("an address");
+    let windows = ParquetExport::windows_into_bucket(store.clone(), &objects, "gs://small/of").expect("an address");
+    for number in 0..64 {
+        store.admit(&[(id(number), Lane::Low, START)]).await.expect("admitted");
+        let outcome = completed(number, 1, START);
+        let ended = (outcome.clone(), attempts(&outcome), payload(number).into());
+        store.commit(&[ended]).await.expect("committed");
+        assert_eq!(outcomes.export(START).await.expect("exported"), Exported { rows: 1, files: 1 });
+    }
+    write_windows(&store, &[window(2, 1), window(4, 1)]).await;
+    assert_eq!(windows.export(START).await.expect("exported"), Exported { rows: 2, files: 1 });
+    assert_eq!((windows.compact(START).await.expect("few"), outcomes.compact(START).await.expect("many")), (0, 63));
+    let mut names = gcs().list("small").await;
+    names.sort();
+    let file = |table: &str, range: &str| format!("of/{table}/day=2026-09-21/{range}.parquet");
+    let expected = [file("outcomes", "000000000001-000000000064"), file("windows", "000000000001-000000000002")];
+    assert_eq!(names, expected);
+    assert_eq!(outcomes.compact(START).await.expect("nothing to do"), 0);
 }

@@ -1,7 +1,7 @@
-//! What each column means: the descriptions that analysts see in BigQuery and in deploy/bigquery/README.md.
+//! What each column means: the descriptions that analysts see in BigQuery, in deploy/bigquery/README.md and in SCHEMA.md.
 
 /// Of `outcomes`.
-pub(super) static OUTCOMES: [(&str, &str); 27] = [
+pub static OUTCOMES: [(&str, &str); 27] = [
     ("upload_id", "the upload"),
     ("version", "1, and one more after each redrive; of an upload's rows, the largest version stands"),
     ("customer_id", "whose upload it was; null where the event could not be read"),
@@ -38,7 +38,7 @@ pub(super) static OUTCOMES: [(&str, &str); 27] = [
 ];
 
 /// Of `attempts`.
-pub(super) static ATTEMPTS: [(&str, &str); 16] = [
+pub static ATTEMPTS: [(&str, &str); 16] = [
     ("upload_id", "the upload"),
     ("version", "of the outcome that the call led to"),
     ("position", "from 0, in the order in which the outcome's calls were made"),
@@ -58,7 +58,7 @@ pub(super) static ATTEMPTS: [(&str, &str); 16] = [
 ];
 
 /// Of `dead_letters`.
-pub(super) static DEAD_LETTERS: [(&str, &str); 15] = [
+pub static DEAD_LETTERS: [(&str, &str); 15] = [
     ("upload_id", "the upload"),
     ("version", "of the outcome; a larger one in `outcomes` is what became of it when it was redriven"),
     ("customer_id", "whose upload it was; null where the event could not be read"),
@@ -77,7 +77,7 @@ pub(super) static DEAD_LETTERS: [(&str, &str); 15] = [
 ];
 
 /// Of `windows`.
-pub(super) static WINDOWS: [(&str, &str); 35] = [
+pub static WINDOWS: [(&str, &str); 35] = [
     ("kind", "arrival: a window holds the uploads that arrived in it, slow and failed ones included"),
     ("start", "the window's first moment"),
     ("end", "the first moment behind it"),
@@ -119,7 +119,7 @@ pub(super) static WINDOWS: [(&str, &str); 35] = [
 ];
 
 /// Of `experiment_reports`.
-pub(super) static EXPERIMENT_REPORTS: [(&str, &str); 21] = [
+pub static EXPERIMENT_REPORTS: [(&str, &str); 21] = [
     ("reported_at", "when the report was made; the same in all rows of one"),
     ("complete_until", "what arrived before has its outcome and counts; what arrived later does not yet"),
     ("experiment", "the experiment, as in outcomes"),
@@ -148,7 +148,7 @@ pub(super) static EXPERIMENT_REPORTS: [(&str, &str); 21] = [
 ];
 
 /// Of `alerts`.
-pub(super) static ALERTS: [(&str, &str); 8] = [
+pub static ALERTS: [(&str, &str); 8] = [
     ("name", "the alert's name in the configuration"),
     ("phase", "what it became: firing or resolved"),
     ("since", "when it became so; rises with each change of an alert"),
@@ -160,7 +160,7 @@ pub(super) static ALERTS: [(&str, &str); 8] = [
 ];
 
 /// Of `audit`.
-pub(super) static AUDIT: [(&str, &str); 5] = [
+pub static AUDIT: [(&str, &str); 5] = [
     ("done_at", "when it was done"),
     ("actor", "who did it: user@host of the process, or guardrail"),
     (
@@ -170,3 +170,103 @@ pub(super) static AUDIT: [(&str, &str); 5] = [
     ("target", "to what: queue, uploads or dead_letters, or the name of an experiment, a customer or a table"),
     ("detail", "the particulars, such as how many uploads and which, a JSON object as text"),
 ];
+
+/// Of a replay's `pairs.parquet`; `original_…` is the outcome of the past, `replay_…` the one of the replay.
+pub static PAIRS: [(&str, &str); 29] = [
+    ("upload_id", "the upload"),
+    ("customer_id", "whose upload it was; null where the event could not be read"),
+    ("tier", "its customer's: enterprise, pro or free; null where the event could not be read"),
+    ("source", "where its audio is; null where the event could not be read"),
+    ("arrived_at", "first admission, in the past"),
+    ("state", "compared, open (not replayed yet), audio_gone, or no_event (it could not be read in the past)"),
+    ("same_answer", "whether both answers are equal as they stand; null where one has none"),
+    ("original_status", "completed or dead_lettered"),
+    ("original_branch", "whose answer it was: primary, fallback or cache; null without an answer"),
+    ("original_model", "the model whose answer it was; null without one"),
+    ("original_confidence", "how sure that model was, from 0 to 1; null without a measure"),
+    ("original_below_threshold", "whether the answer was kept although it was less sure than the threshold"),
+    ("original_metadata", "the answer, a JSON object as text; empty without one"),
+    ("original_field_confidence", "how sure the model was of each field, a JSON object as text"),
+    ("original_inference_ms", "models' work on answers"),
+    ("original_cost_micro_usd", "spent on calls, in millionths of a US dollar"),
+    ("original_error_type", "why it was dead-lettered, as a type; null where it was not"),
+    ("original_error", "why it was dead-lettered, in words; null where it was not"),
+    ("replay_status", "completed or dead_lettered; this and what follows is null while the replay has no outcome"),
+    ("replay_branch", "whose answer it is: primary or fallback; null without an answer"),
+    ("replay_model", "the model whose answer it is; null without one"),
+    ("replay_confidence", "how sure that model was, from 0 to 1; null without a measure"),
+    ("replay_below_threshold", "whether the answer was kept although it was less sure than the threshold"),
+    ("replay_metadata", "the answer, a JSON object as text; empty without one"),
+    ("replay_field_confidence", "how sure the model was of each field, a JSON object as text"),
+    ("replay_inference_ms", "models' work on answers"),
+    ("replay_cost_micro_usd", "spent on calls, in millionths of a US dollar"),
+    ("replay_error_type", "why it was dead-lettered, as a type; null where it was not"),
+    ("replay_error", "why it was dead-lettered, in words; null where it was not"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use arrow::datatypes::{DataType, Schema};
+
+    use super::*;
+    use crate::{
+        alert_schema, attempt_schema, audit_schema, dead_letter_schema, experiment_report_schema, outcome_schema,
+        pair_schema, window_schema,
+    };
+
+    type Meanings = &'static [(&'static str, &'static str)];
+
+    /// Each schema with where it is met, and its columns' meanings.
+    fn schemas() -> [(&'static str, &'static str, Schema, Meanings); 8] {
+        [
+            ("outcome_schema", "`outcomes/` in Parquet, `outcomes` in BigQuery", outcome_schema(), &OUTCOMES),
+            ("window_schema", "`windows/` in Parquet, `windows` in BigQuery", window_schema(), &WINDOWS),
+            ("pair_schema", "`pairs.parquet` of a replay", pair_schema(), &PAIRS),
+            ("attempt_schema", "`attempts` in BigQuery", attempt_schema(), &ATTEMPTS),
+            ("dead_letter_schema", "`dead_letters` in BigQuery", dead_letter_schema(), &DEAD_LETTERS),
+            (
+                "experiment_report_schema",
+                "`experiment_reports` in BigQuery",
+                experiment_report_schema(),
+                &EXPERIMENT_REPORTS,
+            ),
+            ("alert_schema", "`alerts` in BigQuery", alert_schema(), &ALERTS),
+            ("audit_schema", "`audit` in BigQuery", audit_schema(), &AUDIT),
+        ]
+    }
+
+    fn kind(of: &DataType) -> String {
+        match of {
+            DataType::List(item) => format!("List<{}>", item.data_type()),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_column_of_every_schema_is_described_in_its_order() {
+        for (name, _, schema, meanings) in schemas() {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let described: Vec<&str> = meanings.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, described, "{name}");
+            assert!(meanings.iter().all(|(_, meaning)| meaning.len() > 8 && !meaning.contains('|')), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_documented_schemas_are_those_of_the_code() {
+        let mut expected = String::new();
+        for (name, place, schema, meanings) in schemas() {
+            write!(expected, "\n## `{name}`: {place}\n\n| column | type | null | meaning |\n|---|---|---|---|\n")
+                .expect("text takes all");
+            for (field, (_, meaning)) in schema.fields().iter().zip(meanings) {
+                let null = if field.is_nullable() { "may be" } else { "" };
+                writeln!(expected, "| `{}` | {} | {null} | {meaning} |", field.name(), kind(field.data_type()))
+                    .expect("text takes all");
+            }
+        }
+        let documented = include_str!("../SCHEMA.md");
+        assert!(documented.ends_with(&expected), "SCHEMA.md has to end in:\n{expected}");
+    }
+}
