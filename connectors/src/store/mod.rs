@@ -94,10 +94,7 @@ impl Store {
     /// Ends all connections; folds a file's write-ahead log into it.
     pub async fn close(self) {
         match self.database {
-            Database::Sqlite { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
+            Database::Sqlite { writer, readers } => sqlite::close(&writer, &readers).await,
             Database::Postgres(pool) => pool.close().await,
         }
     }

@@ -77,6 +77,15 @@ async fn try_open(path: &Path) -> Result<Database, StoreError> {
     Ok(Database::Sqlite { writer, readers })
 }
 
+/// Ends all connections. The writer goes last: what reads only cannot fold the write-ahead log into the file.
+pub(super) async fn close(writer: &SqlitePool, readers: &SqlitePool) {
+    for pool in [readers, writer] {
+        pool.close().await;
+        // A connection that was just then on its way back into the pool lies there still (sqlx 0.8): see `return_to_pool`.
+        pool.close().await;
+    }
+}
+
 fn failed(path: &Path) -> impl Fn(sqlx::Error) -> StoreError {
     let path = path.to_owned();
     move |source| match primary_code(&source) {
@@ -142,14 +151,16 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<usize
 
 #[cfg(test)]
 mod tests {
+    use records::{Lane, UtcMicros};
+
+    use super::super::Store;
     use super::*;
 
     async fn pragma(path: &Path, name: &str) -> String {
         let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
         let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
         let value = sqlx::query_scalar(&query).fetch_one(&writer).await.expect("answers");
-        readers.close().await;
-        writer.close().await;
+        close(&writer, &readers).await;
         value
     }
 
