@@ -202,7 +202,8 @@ fn numbers<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &'static str
 /// A column of few different texts; without keys, one that files of before there was such a column lack.
 struct Coded<'a, T> {
     keys: Option<&'a Int32Array>,
-    values: Vec<T>,
+    /// `None` for an entry that is none, and that no row uses.
+    values: Vec<Option<T>>,
 }
 
 impl<'a, T: Copy> Coded<'a, T> {
@@ -214,8 +215,15 @@ impl<'a, T: Copy> Coded<'a, T> {
         let coded = typed(batch, name, |column| column.as_dictionary_opt::<Int32Type>())?;
         let texts: &StringArray =
             coded.values().as_string_opt().ok_or_else(|| (name, format!("is of type {}", coded.data_type())))?;
-        let values = texts.iter().map(|text| parse(text.unwrap_or_default())).collect::<Result<_, _>>();
-        Ok(Self { keys: Some(coded.keys()), values: values.map_err(|error| (name, error.to_string()))? })
+        // Where no row has a text, the reader makes up an entry, which is nobody's.
+        let is_used = |entry: usize| coded.keys().iter().flatten().any(|key| key as usize == entry);
+        let value = |(entry, text): (usize, Option<&'a str>)| match parse(text.unwrap_or_default()) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if !is_used(entry) => Ok(None),
+            Err(error) => Err((name, error.to_string())),
+        };
+        let values = texts.iter().enumerate().map(value).collect::<Result<_, _>>()?;
+        Ok(Self { keys: Some(coded.keys()), values })
     }
 
     fn if_there<E: Display>(
@@ -237,6 +245,6 @@ impl<'a, T: Copy> Coded<'a, T> {
     }
 
     fn get(&self, row: usize) -> Option<T> {
-        self.keys.filter(|keys| keys.is_valid(row)).map(|keys| self.values[keys.value(row) as usize])
+        self.keys.filter(|keys| keys.is_valid(row)).and_then(|keys| self.values[keys.value(row) as usize])
     }
 }

@@ -84,6 +84,23 @@ fn lines_are_read_once_wherever_pieces_are_cut() {
 }
 
 #[test]
+fn a_column_in_which_no_row_has_a_text_is_read_as_empty() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("fine.parquet");
+    let fine = |number| Outcome { region: None, fallback_reason: None, ..completed(number, 1, START) };
+    let fine: Vec<Outcome> = (0..10).map(fine).collect();
+    assert!(fine.iter().all(|outcome| outcome.error_type.is_none()));
+    for layout in [None, Some(crate::parquet::layout())] {
+        let file = File::create(&path).expect("made");
+        let mut writer = ArrowWriter::try_new(file, Arc::new(outcome_schema()), layout).expect("a writer");
+        writer.write(&outcome_batch(&fine).expect("a batch")).expect("written");
+        writer.close().expect("whole");
+        let pieces = pieces(std::slice::from_ref(&path)).expect("found");
+        assert_eq!(read(&pieces), expected(&fine));
+    }
+}
+
+#[test]
 fn lines_as_they_are_written_are_read_in_one_go_and_no_others_are_read_otherwise_than_by_serde() {
     let mut dice = fastrand::Rng::with_seed(11);
     let (mut in_one_go, mut damaged) = (0, 0);
@@ -91,7 +108,11 @@ fn lines_as_they_are_written_are_read_in_one_go_and_no_others_are_read_otherwise
         let line = serde_json::to_string(&outcome).expect("JSON");
         assert_eq!(Measured::of_line(&line), Some(Measured::from(&outcome)), "{line}");
         assert_eq!(Measured::of_line(&format!("{line}\r")), Some(Measured::from(&outcome)));
-        assert_eq!(Measured::of_line(&line[..dice.usize(0..line.len())]), None, "a part of {line}");
+        assert_eq!(
+            Measured::of_line(&line[..line.floor_char_boundary(dice.usize(0..line.len()))]),
+            None,
+            "a part of {line}"
+        );
         for _ in 0..100 {
             let mut bytes = line.clone().into_bytes();
             let at = dice.usize(0..bytes.len());
