@@ -15,8 +15,9 @@ use google_cloud_pubsub::subscriber::handler::Handler;
 
 use crate::script::Script;
 
-/// How long a test waits for what has to come.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// How long a test waits for what has to come. The emulator may give a message to a stream that was closed, and again each time that
+/// its lease of ten seconds has run out.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// An emulator.
 pub(crate) struct Emulator {
