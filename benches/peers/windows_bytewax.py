@@ -1,4 +1,4 @@
-"""The job of benches/windows.rs in Bytewax on one worker: rows of windows of a minute by arm, model, lane and tier, from lines.
+"""The job of benches/windows.rs in Bytewax on one worker: rows of windows of a minute by arm, model, lane, tier and region, from lines.
 
 Prints who, from what, workers, outcomes a second and rows, of one run. Quantiles are those of buckets 2 % wide, as ours are.
 
@@ -25,7 +25,7 @@ BASE = math.log(1.02)
 
 def keyed(line):
     outcome = json.loads(line)
-    return "|".join(str(outcome[key]) for key in ("arm", "model", "lane", "tier")), outcome
+    return "|".join(str(outcome[key]) for key in ("arm", "model", "lane", "tier", "region")), outcome
 
 
 def arrived_at(outcome):

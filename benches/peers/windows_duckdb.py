@@ -1,4 +1,4 @@
-"""The job of benches/windows.rs in DuckDB, as a batch on so many threads: rows of windows of a minute by arm, model, lane and tier.
+"""The job of benches/windows.rs in DuckDB, as a batch on so many threads: rows of windows of a minute by arm, model, lane, tier and region.
 
 Prints who, from what, threads, outcomes a second and rows; the best of three runs. Quantiles are approximate, as ours are.
 
@@ -11,12 +11,12 @@ import time
 import duckdb
 
 COLUMNS = (
-    "{upload_id: 'VARCHAR', version: 'UINTEGER', arrived_at: 'TIMESTAMPTZ', arm: 'VARCHAR', model: 'VARCHAR', lane: 'VARCHAR', tier: 'VARCHAR',"
+    "{upload_id: 'VARCHAR', version: 'UINTEGER', arrived_at: 'TIMESTAMPTZ', arm: 'VARCHAR', model: 'VARCHAR', lane: 'VARCHAR', tier: 'VARCHAR', region: 'VARCHAR',"
     " status: 'VARCHAR', branch: 'VARCHAR', error_type: 'VARCHAR', confidence: 'DOUBLE', below_threshold: 'BOOLEAN',"
     " queued_ms: 'UBIGINT', inference_ms: 'UBIGINT', total_ms: 'UBIGINT', cost_micro_usd: 'UBIGINT'}"
 )
 QUERY = """
-SELECT epoch_us(arrived_at) // 60_000_000 AS minute, arm, model, lane, tier, count(*) AS requests,
+SELECT epoch_us(arrived_at) // 60_000_000 AS minute, arm, model, lane, tier, region, count(*) AS requests,
   count(*) FILTER (status = 'dead_lettered') AS failures, count(*) FILTER (branch = 'fallback') AS fallbacks,
   count(*) FILTER (below_threshold) AS unsure, avg(confidence) AS confidence, sum(cost_micro_usd) AS cost,
   approx_quantile(queued_ms, [0.5, 0.9, 0.95, 0.99]) AS queued, approx_quantile(inference_ms, [0.5, 0.9, 0.95, 0.99]) AS inference,

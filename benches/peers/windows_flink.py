@@ -1,4 +1,4 @@
-"""The job of benches/windows.rs in Flink as a stream, with so many subtasks: rows of windows of a minute by arm, model, lane and tier, from lines.
+"""The job of benches/windows.rs in Flink as a stream, with so many subtasks: rows of windows of a minute by arm, model, lane, tier and region, from lines.
 
 Prints who, from what, subtasks, outcomes a second and rows, of one run, the start of its cluster in this process left out. Flink's
 quantiles are exact.
@@ -15,7 +15,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 
 SOURCE = """
 CREATE TABLE outcomes (
-  arrived_at TIMESTAMP_LTZ(3), arm STRING, model STRING, lane STRING, tier STRING, status STRING, branch STRING, confidence DOUBLE,
+  arrived_at TIMESTAMP_LTZ(3), arm STRING, model STRING, lane STRING, tier STRING, region STRING, status STRING, branch STRING, confidence DOUBLE,
   below_threshold BOOLEAN, queued_ms BIGINT, inference_ms BIGINT, total_ms BIGINT, cost_micro_usd BIGINT,
   WATERMARK FOR arrived_at AS arrived_at - INTERVAL '1' SECOND
 ) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'json', 'json.timestamp-format.standard' = 'ISO-8601')
@@ -24,9 +24,9 @@ QUANTILES = ", ".join(f"PERCENTILE({time}, ARRAY[0.5, 0.9, 0.95, 0.99])" for tim
 QUERY = f"""
 SELECT count(*) AS requests, count(*) FILTER (WHERE status = 'dead_lettered') AS failures,
   count(*) FILTER (WHERE branch = 'fallback') AS fallbacks, count(*) FILTER (WHERE below_threshold) AS unsure,
-  avg(confidence) AS confidence, sum(cost_micro_usd) AS cost, {QUANTILES}, window_start, arm, model, lane, tier
+  avg(confidence) AS confidence, sum(cost_micro_usd) AS cost, {QUANTILES}, window_start, arm, model, lane, tier, region
 FROM TUMBLE(TABLE outcomes, DESCRIPTOR(arrived_at), INTERVAL '1' MINUTE)
-GROUP BY window_start, window_end, arm, model, lane, tier
+GROUP BY window_start, window_end, arm, model, lane, tier, region
 """
 
 

@@ -1,4 +1,4 @@
-"""The job of benches/windows.rs in Pathway on one worker: rows of windows of a minute by arm, model, lane and tier, from lines.
+"""The job of benches/windows.rs in Pathway on one worker: rows of windows of a minute by arm, model, lane, tier and region, from lines.
 
 Prints who, from what, workers, outcomes a second and rows, of one run. It has no sketch of quantiles, so it is asked for none.
 
@@ -14,6 +14,7 @@ import pathway as pw
 class Outcome(pw.Schema):
     arrived_at: str
     arm: str | None
+    region: str | None
     model: str | None
     lane: str
     tier: str | None
@@ -32,7 +33,7 @@ def main(folder):
     lines = pw.io.jsonlines.read(f"{folder}/lines/outcomes.ndjson", schema=Outcome, mode="static")
     # Times are in one format, so the minute is the text before the seconds.
     outcomes = lines.with_columns(minute=lines.arrived_at.str.slice(0, 16))
-    totals = outcomes.groupby(pw.this.minute, pw.this.arm, pw.this.model, pw.this.lane, pw.this.tier).reduce(
+    totals = outcomes.groupby(pw.this.minute, pw.this.arm, pw.this.model, pw.this.lane, pw.this.tier, pw.this.region).reduce(
         pw.this.minute,
         requests=pw.reducers.count(),
         failures=pw.reducers.sum(pw.cast(int, pw.this.status == "dead_lettered")),

@@ -63,11 +63,12 @@ impl<'a> Scan<'a> {
         &self.line.as_bytes()[self.at..]
     }
 
-    fn past(&mut self, expected: &[u8]) -> Option<()> {
-        self.rest().starts_with(expected).then(|| self.at += expected.len())
+    /// Of a length that is known beforehand, so that no call is made to compare.
+    fn past<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        (self.rest().first_chunk()? == expected).then(|| self.at += N)
     }
 
-    fn field<T>(&mut self, key: &[u8], value: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    fn field<T, const N: usize>(&mut self, key: &[u8; N], value: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         self.past(key)?;
         value(self)
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
+use memchr::memchr_iter;
 use records::Measured;
 use serde::Deserialize;
 
@@ -12,6 +13,9 @@ use super::{HistoryError, at};
 
 /// Bytes of a piece: a line is read with the piece in which it begins.
 pub(super) const PIECE: u64 = 16 << 20;
+
+/// Longer than nearly all lines.
+const LONG: usize = 64 << 10;
 
 /// A line, and where it begins.
 pub(super) struct Line<'a> {
@@ -60,11 +64,14 @@ pub(super) fn each<E: From<HistoryError>>(
         offset: offset + error.valid_up_to() as u64,
         reason: error.to_string(),
     })?;
-    for text in text.split('\n') {
+    let mut begin = 0;
+    for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
+        let text = &text[begin..end];
         if !text.trim_ascii().is_empty() {
             each(Line { path, offset, text })?;
         }
-        offset += text.len() as u64 + 1;
+        offset += (end + 1 - begin) as u64;
+        begin = end + 1;
     }
     Ok(())
 }
@@ -81,6 +88,8 @@ fn whole_lines(path: &Path, range: Range<u64>) -> std::io::Result<(u64, Vec<u8>)
     }
     let mut bytes = Vec::new();
     if first < range.end {
+        // And room for the rest of the last line.
+        bytes.reserve_exact((range.end - first) as usize + LONG);
         file.by_ref().take(range.end - first).read_to_end(&mut bytes)?;
         if bytes.last() != Some(&b'\n') {
             file.read_until(b'\n', &mut bytes)?;
