@@ -38,7 +38,7 @@ def main(folder, threads):
             rows = base.execute(QUERY.format(source=source)).fetchall()
             best = min(best, time.perf_counter() - start)
             base.close()
-        outcomes = sum(row[5] for row in rows)
+        outcomes = sum(row[6] for row in rows)
         print(f"DuckDB\t{name}\t{threads}\t{outcomes / best:.0f}\t{len(rows)}", flush=True)
 
 
