@@ -11,7 +11,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use connectors::objects::Objects;
 use connectors::store::{Store, StoreError, StoredExperiment};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use models::{Late, Request};
 use operators::fraction;
 use records::{Annotation, Branch, Fault, FaultClass, Lane, MicroUsd, Outcome, Status, Upload, UtcMicros};
@@ -110,15 +110,24 @@ impl Shadows {
         let Some((last, _)) = page.last() else { return Ok(false) };
         let last = *last;
         let asked: Vec<(u64, Outcome)> = page.into_iter().filter(|(_, outcome)| shadow.takes(outcome)).collect();
-        let asked = stream::iter(asked).map(|(seq, outcome)| async move { (seq, self.ask(shadow, outcome).await) });
-        let said: Vec<_> = asked.buffer_unordered(self.config.model.max_batch.get()).collect().await;
+        let asked =
+            stream::iter(asked).map(|(seq, outcome)| async move { Ok((seq, self.ask(shadow, outcome).await?)) });
+        let said: Vec<_> = match asked.buffer_unordered(self.config.model.max_batch.get()).try_collect().await {
+            Ok(said) => said,
+            // A model that is dead, or a bucket that is away, says nothing about the shadow: the page is asked about later.
+            Err(fault) => {
+                let fault: Fault = fault;
+                tracing::warn!(experiment, shadow = name, %fault, "a shadow cannot answer at present");
+                return Ok(false);
+            }
+        };
         store.add_shadow_outcomes(experiment, name, &said).await?;
         store.advance_sink(&sink, last).await?;
         Ok(true)
     }
 
-    /// What the shadow says of an upload, as an outcome.
-    async fn ask(&self, shadow: &Shadow, original: Outcome) -> Outcome {
+    /// What the shadow says of an upload, as an outcome; the fault where it may say something later.
+    async fn ask(&self, shadow: &Shadow, original: Outcome) -> Result<Outcome, Fault> {
         let upload = original.upload().expect("what a shadow takes has an event");
         let begun_at = (self.clock)();
         let pauses = ExponentialBuilder::default().with_max_times(TRIES - 1).with_jitter();
@@ -146,7 +155,7 @@ impl Shadows {
             completed_at: now,
             ..original
         };
-        match said {
+        Ok(match said {
             Ok(answer) => Outcome {
                 status: Status::Completed,
                 branch: Some(Branch::Primary),
@@ -158,8 +167,9 @@ impl Shadows {
                 inference_ms: answer.inference_ms,
                 ..blank
             },
+            Err(fault) if fault.class == FaultClass::Retryable => return Err(fault),
             Err(fault) => Outcome { error: Some(fault.message), error_type: Some(fault.error_type), ..blank },
-        }
+        })
     }
 
     async fn annotate(&self, shadow: &Shadow, upload: &Upload) -> Result<Annotation, Fault> {
