@@ -52,10 +52,18 @@ fn resident_mb() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
 }
 
+/// Seconds of a core that this process has used.
+fn cpu_s() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = status.rsplit_once(") ").expect("a name");
+    // User and system time, in hundredths.
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>().expect("a number") / 100.0).sum()
+}
+
 async fn throughput(store: &Store, uploads: u64) {
     enqueue(store, Lane::Low, "bulk", uploads).await;
     let (mut worker, _) = worker(store);
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_s());
     let mut next = uploads;
     idle(store, Lane::Low, |left| {
         if left <= next {
@@ -65,11 +73,14 @@ async fn throughput(store: &Store, uploads: u64) {
     })
     .await;
     let rate = uploads as f64 / begun.elapsed().as_secs_f64();
+    let cpu = 1e6 * (cpu_s() - cpu) / uploads as f64;
     worker.stop();
     worker.ended().await.expect("ended");
     let outcomes: u64 = store.tally().await.expect("counted").iter().map(|(.., uploads)| uploads).sum();
     assert_eq!(outcomes, uploads, "one outcome each");
-    println!("{uploads} uploads: {rate:.0} a second from the queue to their durable outcomes");
+    println!(
+        "{uploads} uploads: {rate:.0} a second from the queue to their durable outcomes, {cpu:.0} us of a core each"
+    );
 }
 
 /// Urgent uploads from the moment they are enqueued to their durable outcome, beside what waits in the low lane.

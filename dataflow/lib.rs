@@ -14,6 +14,7 @@ pub mod config;
 pub mod drain;
 pub mod experiments;
 pub mod gateway;
+mod groups;
 pub mod health;
 pub mod metrics;
 pub mod process;

@@ -18,44 +18,63 @@ const PULL: [&str; 2] = ["pull the high lane from the source", "pull the low lan
 const POLL: Duration = Duration::from_millis(20);
 /// How soon a source that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The most messages that one call of the source brings.
-const BATCH: usize = 256;
+/// The most uploads that go together: from the source, and in a transaction.
+const GROUP: usize = 256;
+/// As many low-priority ones while a high-priority one is in flight, which waits for such a transaction wherever it goes.
+const GROUP_BESIDE_HIGH: usize = 64;
 
 /// The leases of all that is in flight.
 #[derive(Default)]
-pub(crate) struct Held {
-    leases: Mutex<(u64, BTreeMap<u64, Lease>)>,
+pub(crate) struct Held(Mutex<Leases>);
+
+#[derive(Default)]
+struct Leases {
+    /// By delivery.
+    held: BTreeMap<u64, (Lane, Lease)>,
+    deliveries: u64,
+    /// How many are of the high lane.
+    high: usize,
 }
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Lease>)> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Leases> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, lease: Lease) -> u64 {
-        let mut held = self.lock();
-        held.0 += 1;
-        let delivery = held.0;
-        held.1.insert(delivery, lease);
+    pub(crate) fn take(&self, lane: Lane, lease: Lease) -> u64 {
+        let mut leases = self.lock();
+        leases.deliveries += 1;
+        let delivery = leases.deliveries;
+        leases.held.insert(delivery, (lane, lease));
+        leases.high += usize::from(lane == Lane::High);
         delivery
     }
 
     pub(crate) fn lease(&self, delivery: u64) -> Option<Lease> {
-        self.lock().1.get(&delivery).copied()
+        self.lock().held.get(&delivery).map(|(_, lease)| *lease)
     }
 
     pub(crate) fn let_go(&self, delivery: u64) {
-        self.lock().1.remove(&delivery);
+        let mut leases = self.lock();
+        if let Some((Lane::High, _)) = leases.held.remove(&delivery) {
+            leases.high -= 1;
+        }
     }
 
     /// How many of these leases are still worked under.
-    fn count(&self, leases: &[Lease]) -> u64 {
-        let held = self.lock();
-        leases.iter().filter(|lease| held.1.values().any(|other| other == *lease)).count() as u64
+    fn count(&self, asked: &[Lease]) -> u64 {
+        let leases = self.lock();
+        let is_held = |lease: &&Lease| leases.held.values().any(|(_, held)| held == *lease);
+        asked.iter().filter(is_held).count() as u64
     }
 
     pub(crate) fn leases(&self) -> Vec<Lease> {
-        self.lock().1.values().copied().collect()
+        self.lock().held.values().map(|(_, lease)| *lease).collect()
+    }
+
+    /// How many uploads of a lane may go together at present.
+    pub(crate) fn group(&self, lane: Lane) -> usize {
+        if lane == Lane::Low && self.lock().high > 0 { GROUP_BESIDE_HIGH } else { GROUP }
     }
 }
 
@@ -97,8 +116,8 @@ impl Pull {
 
     /// Brings what is ready and permitted into the graph; how long to wait where nothing was.
     async fn round(&self, lane: Lane, permit: OwnedSemaphorePermit, permits: &Arc<Semaphore>) -> Option<Duration> {
-        let mut free = vec![permit];
-        while free.len() < BATCH
+        let (mut free, most) = (vec![permit], self.held.group(lane));
+        while free.len() < most
             && let Ok(permit) = Arc::clone(permits).try_acquire_owned()
         {
             free.push(permit);
@@ -116,7 +135,7 @@ impl Pull {
         };
         let found_nothing = deliveries.is_empty();
         for (delivery, permit) in deliveries.into_iter().zip(free) {
-            let ticket = Ticket { delivery: self.held.take(delivery.lease), lane, permit: Arc::new(permit) };
+            let ticket = Ticket { delivery: self.held.take(lane, delivery.lease), lane, permit: Arc::new(permit) };
             if !self.arrivals.send(Arrival { payload: delivery.payload, ticket }) {
                 return Some(PAUSE);
             }

@@ -1,7 +1,7 @@
 //! A worker: the process graph on a thread of its own, joined to a source, a store and models.
 //!
-//! Every seam has a named thread that takes requests as they come. The store's threads take all that wait at once, so one
-//! transaction carries many uploads (group commit) without a timer. Calls of models are tasks on the runtime.
+//! Every seam has a named thread that takes requests as they come; those of the store take what waits in groups. Calls of models
+//! are tasks on the runtime.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -28,6 +28,7 @@ use tokio::sync::{oneshot, watch};
 use crate::audio::AudioInWork;
 use crate::cache::Cache;
 use crate::clock::SystemClock;
+use crate::groups::Groups;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::process::{Rules, Seams, process};
@@ -35,9 +36,6 @@ use crate::pull::{Held, Pull};
 
 /// What is not ready where audio cannot be had.
 const FETCH: &str = "fetch audio";
-
-/// The most uploads that one transaction carries.
-const GROUP: usize = 1024;
 
 /// What a worker is joined to.
 #[derive(Clone)]
@@ -128,11 +126,11 @@ impl Worker {
             threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
             Ok(())
         };
-        let (at, with) = (runtime.clone(), parts.clone());
-        thread("admit", Box::new(move || admit(&admissions_port, &with, &at)))?;
+        let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
+        thread("admit", Box::new(move || admit(&admissions_port, &with, &of, &at)))?;
         let audio = Arc::new(AudioInWork::new(Arc::clone(&parts.objects)));
-        let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&audio));
-        thread("commit", Box::new(move || commit(&outcomes_port, &with, &of, &at)))?;
+        let (at, with, of, sound) = (runtime.clone(), parts.clone(), Arc::clone(&held), Arc::clone(&audio));
+        thread("commit", Box::new(move || commit(&outcomes_port, &with, (&of, &sound), &at)))?;
         let (at, with, of) = (runtime.clone(), parts.clone(), Arc::clone(&held));
         thread("ack", Box::new(move || acknowledge_all(&acknowledgements, &with, &of, &at)))?;
         let late = if parts.fallback.is_some() { Late::Refuse } else { Late::Answer };
@@ -194,12 +192,6 @@ fn run_graph(seams: Seams, rules: Rules, clock: fn() -> UtcMicros, end: oneshot:
     end.send(()).ok();
 }
 
-/// One group: the first request, waited for, and all that wait behind it. `None` once the graph has ended.
-fn group<Q>(requests: &Receiver<Q>) -> Option<Vec<Q>> {
-    let first = requests.recv().ok()?;
-    Some(std::iter::once(first).chain(requests.try_iter().take(GROUP - 1)).collect())
-}
-
 /// After how long what failed is tried again.
 fn pauses() -> ExponentialBuilder {
     ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).without_max_times().with_jitter()
@@ -225,8 +217,8 @@ fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     }
 }
 
-fn admit(port: &Port<Admission, Admitted>, parts: &Parts, runtime: &Handle) {
-    while let Some(group) = group(&port.requests) {
+fn admit(port: &Port<Admission, Admitted>, parts: &Parts, held: &Held, runtime: &Handle) {
+    for group in Groups::of(&port.requests, |(_, admission)| admission.lane, held) {
         let (numbers, admissions): (Vec<u64>, Vec<_>) =
             group.into_iter().map(|(number, a)| (number, (a.upload_id, a.lane, a.arrived_at))).unzip();
         let known = until_done(runtime, &parts.health, "write admissions", || parts.store.admit(&admissions));
@@ -254,8 +246,8 @@ fn log(outcome: &Outcome) {
     }
 }
 
-fn commit(port: &Port<Write, ()>, parts: &Parts, audio: &AudioInWork, runtime: &Handle) {
-    while let Some(group) = group(&port.requests) {
+fn commit(port: &Port<Write, ()>, parts: &Parts, (held, audio): (&Held, &AudioInWork), runtime: &Handle) {
+    for group in Groups::of(&port.requests, |(_, (outcome, ..))| outcome.lane, held) {
         let (numbers, writes): (Vec<u64>, Vec<Write>) = group.into_iter().unzip();
         let entry = |(outcome, ..): &Write| parts.cache.as_ref()?.entry(outcome, &*audio.known(&outcome.upload_id)?);
         let entries: Vec<CacheEntry> = writes.iter().filter_map(entry).collect();
@@ -277,7 +269,7 @@ fn commit(port: &Port<Write, ()>, parts: &Parts, audio: &AudioInWork, runtime: &
 }
 
 fn acknowledge_all(tickets: &Receiver<Ticket>, parts: &Parts, held: &Held, runtime: &Handle) {
-    while let Some(tickets) = group(tickets) {
+    for tickets in Groups::of(tickets, |ticket| ticket.lane, held) {
         let leases: Vec<_> = tickets.iter().filter_map(|ticket| held.lease(ticket.delivery)).collect();
         until_done(runtime, &parts.health, "acknowledge", || parts.source.acknowledge(&leases));
         tickets.iter().for_each(|ticket| held.let_go(ticket.delivery));

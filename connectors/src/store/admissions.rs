@@ -28,7 +28,8 @@ impl Store {
     /// [`StoreError`]. Admitting again gives the same answers.
     pub async fn admit(&self, uploads: &[(UploadId, Lane, UtcMicros)]) -> Result<Vec<Admitted>, StoreError> {
         let asked = [list(uploads.iter().map(|(id, lane, at)| (id, lane.as_str(), at.0)))];
-        let mut transaction = self.database.begin_admitting().await?;
+        let lane = uploads.iter().map(|(_, lane, _)| *lane).min().unwrap_or(Lane::Low);
+        let mut transaction = self.database.begin_admitting(lane).await?;
         transaction.execute(ADMIT, &asked).await?;
         let rows = transaction.fetch(KNOWN, &asked).await?;
         transaction.commit().await?;

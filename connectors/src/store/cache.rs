@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use records::{Annotation, Confidence, MicroUsd, Operation, UtcMicros};
+use records::{Annotation, Confidence, Lane, MicroUsd, Operation, UtcMicros};
 use serde_json::json as object;
 
 use super::database::Transaction;
@@ -131,7 +131,8 @@ impl Store {
     /// # Panics
     /// As [`Self::commit`].
     pub async fn commit_and_cache(&self, group: &[Write], entries: &[CacheEntry]) -> Result<Vec<bool>, StoreError> {
-        let mut transaction = self.database.begin_in_turn().await?;
+        let lane = group.iter().map(|(outcome, ..)| outcome.lane).min().unwrap_or(Lane::Low);
+        let mut transaction = self.database.begin_in_turn_for(lane).await?;
         let written = write_outcomes(&mut transaction, group).await?;
         keep(&mut transaction, entries).await?;
         transaction.commit().await?;

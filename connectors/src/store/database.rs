@@ -4,6 +4,7 @@
 //! number out of a list. What stands in square brackets is for Postgres alone, where writers run side by side and have to
 //! say in which order they lock rows, or that they pass over those that another one has.
 
+use records::Lane;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 use super::postgres::{self, within};
@@ -18,7 +19,7 @@ const ROWS_PER_INSERT: usize = 64;
 pub(super) enum Database {
     Sqlite {
         /// One connection: SQLite has one writer at a time, and here writers wait in line for it.
-        writer: SqlitePool,
+        writer: sqlite::Writer,
         readers: SqlitePool,
     },
     Postgres(PgPool),
@@ -27,8 +28,13 @@ pub(super) enum Database {
 impl Database {
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.begin_for(Lane::Low).await
+    }
+
+    /// Begins a transaction that writes for uploads of a lane: where one writes at a time, the high lane goes first.
+    pub(super) async fn begin_for(&self, lane: Lane) -> Result<Transaction, StoreError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Transaction::Sqlite(sqlite::begin(writer).await?),
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin(lane).await?),
             Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin(pool).await?),
         })
     }
@@ -36,16 +42,21 @@ impl Database {
     /// Begins a transaction while which no other one of this kind runs, of whatever process: those that write a log whose
     /// rows have numbers, or depend on that nobody does. On SQLite all transactions are of this kind.
     pub(super) async fn begin_in_turn(&self) -> Result<Transaction, StoreError> {
+        self.begin_in_turn_for(Lane::Low).await
+    }
+
+    /// Such a transaction for uploads of a lane.
+    pub(super) async fn begin_in_turn_for(&self, lane: Lane) -> Result<Transaction, StoreError> {
         Ok(match self {
-            Self::Sqlite { .. } => self.begin().await?,
+            Self::Sqlite { .. } => self.begin_for(lane).await?,
             Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_in_turn(pool).await?),
         })
     }
 
-    /// Begins a transaction that admits: none of those runs beside one that seals.
-    pub(super) async fn begin_admitting(&self) -> Result<Transaction, StoreError> {
+    /// Begins a transaction that admits uploads of a lane: none of those runs beside one that seals.
+    pub(super) async fn begin_admitting(&self, lane: Lane) -> Result<Transaction, StoreError> {
         Ok(match self {
-            Self::Sqlite { .. } => self.begin().await?,
+            Self::Sqlite { .. } => self.begin_for(lane).await?,
             Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_admitting(pool).await?),
         })
     }
@@ -81,7 +92,7 @@ impl Database {
 
 /// A transaction that writes. Dropped before [`Self::commit`], it leaves nothing behind.
 pub(super) enum Transaction {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(sqlite::Transaction),
     Postgres(postgres::Transaction),
 }
 
@@ -91,7 +102,7 @@ impl Transaction {
         match self {
             Self::Sqlite(transaction) => {
                 let statement = for_sqlite(statement);
-                Ok(query::<Sqlite>(&statement, values).execute(&mut **transaction).await?.rows_affected())
+                Ok(query::<Sqlite>(&statement, values).execute(transaction.connection()).await?.rows_affected())
             }
             Self::Postgres(transaction) => {
                 let statement = for_postgres(statement);
@@ -106,7 +117,7 @@ impl Transaction {
         match self {
             Self::Sqlite(transaction) => {
                 let statement = for_sqlite(statement);
-                let rows = query::<Sqlite>(&statement, values).fetch_all(&mut **transaction).await?;
+                let rows = query::<Sqlite>(&statement, values).fetch_all(transaction.connection()).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(transaction) => {
@@ -162,7 +173,7 @@ impl Transaction {
     /// Makes it durable.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(transaction) => transaction.commit().await.map_err(StoreError::of_commit),
+            Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,
         }
     }

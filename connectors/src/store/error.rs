@@ -195,7 +195,7 @@ mod tests {
 
     fn writer(store: &Store) -> &SqlitePool {
         let Database::Sqlite { writer, .. } = &store.database else { panic!("it is a file") };
-        writer
+        &writer.pool
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ mod shadows;
 mod sinks;
 mod spool;
 mod sqlite;
+mod turns;
 mod url;
 mod values;
 mod windows;

@@ -89,7 +89,8 @@ impl Store {
         messages: &[(Lane, P)],
         now: UtcMicros,
     ) -> Result<Vec<u64>, StoreError> {
-        let mut transaction = self.database.begin().await?;
+        let lane = messages.iter().map(|(lane, _)| *lane).min().unwrap_or(Lane::Low);
+        let mut transaction = self.database.begin_for(lane).await?;
         let ids = put(&mut transaction, messages, now).await?;
         transaction.commit().await?;
         Ok(ids)
@@ -125,7 +126,7 @@ impl Store {
         until: UtcMicros,
         now: UtcMicros,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.database.begin_for(lane).await?;
         transaction.execute(EXPIRE, &[lane.as_str().into(), now.0.into()]).await?;
         let rows = transaction.fetch(LEASE, &[lane.as_str().into(), max.into(), until.0.into()]).await?;
         transaction.commit().await?;

@@ -5,11 +5,13 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use records::Lane;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{ConnectOptions, Connection, Executor, Row, Sqlite, SqliteConnection, SqlitePool};
 
 use super::database::Database;
 use super::error::{BUSY, NOTADB, primary_code};
+use super::turns::{Turn, Turns};
 use super::{StoreError, StoreUrl};
 
 /// The schema's history, forward only: a file at schema N lacks the migrations after the Nth.
@@ -32,6 +34,9 @@ const TIDEMARK: i64 = 0x5449_4445;
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a transaction waits for those before it in this process.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often, and after which pauses, an open is tried again that another process's open was in the way of.
 const BUSY_TRIES: u32 = 100;
@@ -74,12 +79,45 @@ async fn try_open(path: &Path) -> Result<Database, StoreError> {
     if version < MIGRATIONS.len() {
         migrate(&writer, path).await?;
     }
-    Ok(Database::Sqlite { writer, readers })
+    Ok(Database::Sqlite { writer: Writer { pool: writer, turns: Turns::default() }, readers })
+}
+
+/// The one connection that writes.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    pub(super) pool: SqlitePool,
+    turns: Turns,
+}
+
+/// A transaction that writes, and the turn that it has.
+pub(super) struct Transaction {
+    transaction: sqlx::Transaction<'static, Sqlite>,
+    _turn: Turn,
+}
+
+impl Writer {
+    /// Begins a transaction that writes. It takes SQLite's write lock at once, so it never has to give up halfway.
+    pub(super) async fn begin(&self, lane: Lane) -> Result<Transaction, StoreError> {
+        let waited = tokio::time::timeout(TURN_TIMEOUT, self.turns.take(lane)).await;
+        let turn = waited.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        Ok(Transaction { transaction: self.pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
+    }
+}
+
+impl Transaction {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+
+    /// Makes it durable.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(StoreError::of_commit)
+    }
 }
 
 /// Ends all connections. The writer goes last: what reads only cannot fold the write-ahead log into the file.
-pub(super) async fn close(writer: &SqlitePool, readers: &SqlitePool) {
-    for pool in [readers, writer] {
+pub(super) async fn close(writer: &Writer, readers: &SqlitePool) {
+    for pool in [readers, &writer.pool] {
         pool.close().await;
         // A connection that was just then on its way back into the pool lies there still (sqlx 0.8): see `return_to_pool`.
         pool.close().await;
@@ -95,7 +133,7 @@ fn failed(path: &Path) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let mut transaction = begin(writer).await?;
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
     // Another process may have migrated it meanwhile.
     let version = inspect(&mut transaction, path).await?;
     for migration in &MIGRATIONS[version..] {
@@ -103,11 +141,6 @@ async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     }
     transaction.execute(&*format!("PRAGMA user_version = {}", MIGRATIONS.len())).await?;
     transaction.commit().await.map_err(StoreError::of_commit)
-}
-
-/// Begins a transaction that writes. It takes SQLite's write lock at once, so it never has to give up halfway.
-pub(super) async fn begin(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
 /// What other processes may not have while this file is open, or `None` where one has it.
@@ -151,7 +184,7 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<usize
 
 #[cfg(test)]
 mod tests {
-    use records::{Lane, UtcMicros};
+    use records::UtcMicros;
 
     use super::super::Store;
     use super::*;
@@ -159,7 +192,7 @@ mod tests {
     async fn pragma(path: &Path, name: &str) -> String {
         let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
         let query = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
-        let value = sqlx::query_scalar(&query).fetch_one(&writer).await.expect("answers");
+        let value = sqlx::query_scalar(&query).fetch_one(&writer.pool).await.expect("answers");
         close(&writer, &readers).await;
         value
     }
@@ -189,8 +222,12 @@ mod tests {
             let Database::Sqlite { writer, readers } = open(&path).await.expect("opens") else {
                 panic!("it is a file")
             };
-            let mut transaction = begin(&writer).await.expect("begins");
-            transaction.execute("UPDATE arrivals SET sealed_until = sealed_until + 1").await.expect("executes");
+            let mut transaction = writer.begin(Lane::Low).await.expect("begins");
+            transaction
+                .connection()
+                .execute("UPDATE arrivals SET sealed_until = sealed_until + 1")
+                .await
+                .expect("executes");
             transaction.commit().await.expect("commits");
             close(&writer, &readers).await;
             let files: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
@@ -211,7 +248,7 @@ mod tests {
     async fn schema(path: &Path) -> Vec<(String, String)> {
         let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
         let objects = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
-        let found = sqlx::query_as(objects).fetch_all(&writer).await.expect("answers");
+        let found = sqlx::query_as(objects).fetch_all(&writer.pool).await.expect("answers");
         close(&writer, &readers).await;
         found
     }
