@@ -40,6 +40,14 @@ pub enum ExperimentError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An experiment asks for what the configuration lacks.
+    #[error("the experiment {name} cannot run on this worker: {reason}")]
+    Lacks {
+        /// The experiment.
+        name: String,
+        /// What is lacking, and the mend.
+        reason: String,
+    },
 }
 
 /// Lets the experiment of the store run, keeps to it from here on, and looks at how it goes, until what is given back is

@@ -17,8 +17,14 @@ pub(super) struct Doctor {}
 
 /// One check: what, and how it went.
 struct Check {
-    what: &'static str,
+    what: String,
     found: Result<String, String>,
+}
+
+impl Check {
+    fn of(what: impl Into<String>, found: Result<String, String>) -> Self {
+        Self { what: what.into(), found }
+    }
 }
 
 impl Doctor {
@@ -27,18 +33,17 @@ impl Doctor {
         let config = Config::load(common.config.as_deref());
         let file =
             common.config.as_ref().map_or("./tidemark.toml, or the defaults".into(), |it| it.display().to_string());
-        checks.push(Check { what: "configuration", found: config.as_ref().map(|_| file).map_err(ToString::to_string) });
+        checks.push(Check::of("configuration", config.as_ref().map(|_| file).map_err(ToString::to_string)));
         if let Ok(config) = config {
-            checks.push(Check { what: "store", found: store(&config, common).await });
-            checks.push(Check { what: "checkpoint", found: checkpoint(&config) });
-            let schema = MetadataSchema::load(&config.model.schema);
-            let fields = schema.map(|it| it.fields().collect::<Vec<_>>().join(", ")).map_err(|it| it.to_string());
-            checks.push(Check { what: "schema", found: fields });
-            checks.push(Check { what: "confidence", found: confidence(&config) });
-            checks.push(Check { what: "device", found: device(&config) });
-            checks.push(Check { what: "fallback", found: Ok(fallback(&config)) });
-            checks.push(Check { what: "alerts", found: alerts(&config) });
-            checks.push(Check { what: "gateway", found: gateway(&config).await });
+            checks.push(Check::of("store", store(&config, common).await));
+            checks.extend(model(&config, ""));
+            for (name, named) in &config.models {
+                checks.extend(model(&config.with_model(named), &format!("models.{name}: ")));
+            }
+            checks.push(Check::of("device", device(&config)));
+            checks.push(Check::of("fallback", Ok(fallback(&config))));
+            checks.push(Check::of("alerts", alerts(&config)));
+            checks.push(Check::of("gateway", gateway(&config).await));
         }
         print(&checks, common.json)?;
         Ok(if checks.iter().all(|check| check.found.is_ok()) { Exit::Success } else { Exit::Failure })
@@ -59,9 +64,17 @@ async fn store(config: &Config, common: &Common) -> Result<String, String> {
     Ok(format!("{url}: {outcomes} outcomes"))
 }
 
+/// What belongs to the usual model of a configuration.
+fn model(config: &Config, of: &str) -> [Check; 3] {
+    let schema = MetadataSchema::load(&config.model.schema);
+    let fields = schema.map(|it| it.fields().collect::<Vec<_>>().join(", ")).map_err(|it| it.to_string());
+    [("checkpoint", checkpoint(config)), ("schema", fields), ("confidence", confidence(config))]
+        .map(|(what, found)| Check::of(format!("{of}{what}"), found))
+}
+
 fn checkpoint(config: &Config) -> Result<String, String> {
     let dir = config.checkpoint().map_err(|error| error.to_string())?;
-    let found = Description::read(&dir).map_err(|error| format!("{error}; set model.checkpoint"))?;
+    let found = Description::read(&dir).map_err(|error| format!("{error}; set its `checkpoint`"))?;
     Ok(format!("{}: {} parameters in {}", dir.display(), found.parameters(), found.dtypes.join(", ")))
 }
 
@@ -114,6 +127,6 @@ fn print(checks: &[Check], json: bool) -> std::io::Result<()> {
         return show::json_lines(&checks.iter().map(row).collect::<Vec<_>>());
     }
     let mark = |check: &Check| if check.found.is_ok() { "ok" } else { "FAILED" };
-    let row = |check: &Check| vec![check.what.to_owned(), mark(check).to_owned(), text(check)];
+    let row = |check: &Check| vec![check.what.clone(), mark(check).to_owned(), text(check)];
     show::table(&["check", "", "found"], checks.iter().map(row))
 }

@@ -28,7 +28,7 @@ pub(super) async fn take_up(
     if running == before {
         return Ok(running);
     }
-    let cannot = |name: &str, reason| ExperimentError::Definition { name: name.to_owned(), reason };
+    let cannot = |name: &str, reason| ExperimentError::Lacks { name: name.to_owned(), reason };
     let experiment = match &running {
         Some(stored) => {
             Definition::of(stored)?.experiment(config, &stored.stops).map_err(|reason| cannot(&stored.name, reason))?

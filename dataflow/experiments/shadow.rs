@@ -85,7 +85,7 @@ impl Shadows {
             stored.starts_at <= now && stored.end().is_none_or(|end| now.ms_since(end) < FOLLOWED_MS)
         };
         for stored in self.store.experiments().await?.into_iter().filter(is_followed) {
-            let cannot = |reason| ExperimentError::Definition { name: stored.name.clone(), reason };
+            let cannot = |reason| ExperimentError::Lacks { name: stored.name.clone(), reason };
             for shadow in Definition::of(&stored)?.shadows(&self.config).map_err(cannot)? {
                 any |= self.ask_page(&stored.name, &shadow).await?;
             }

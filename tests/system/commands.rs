@@ -170,12 +170,18 @@ fn inspect_and_doctor_say_what_is_there() {
     let home = Home::new();
     let shown = home.succeed(&["model", "inspect", "tests/fixtures/qwen2_audio/tiny-sharded"]);
     assert!(shown.contains("429888") && shown.contains("15 of f32"), "{shown}");
-    let config = home.write("tidemark.toml", "[model]\ncheckpoint = \"nowhere\"\n[http]\nlisten = \"127.0.0.1:0\"\n");
+    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen2_audio/tiny-a");
+    let asked = format!(
+        "[model]\ncheckpoint = \"nowhere\"\n[models.small]\ncheckpoint = {tiny:?}\n[models.lost]\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    let config = home.write("tidemark.toml", asked);
     let output = home.run(&["doctor", "--json", "--config", config.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(1));
     let checks = json_lines(&text(&output.stdout));
     let failed: Vec<_> = checks.iter().filter(|check| check["ok"] == false).map(|check| &check["check"]).collect();
-    assert_eq!(failed, [&Value::from("checkpoint")], "{checks:?}");
+    assert_eq!(failed, [&Value::from("checkpoint"), &Value::from("models.lost: checkpoint")], "{checks:?}");
+    assert!(checks.iter().any(|check| check["check"] == "models.small: checkpoint"), "{checks:?}");
 }
 
 #[test]
