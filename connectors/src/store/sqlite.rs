@@ -184,10 +184,15 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<usize
 
 #[cfg(test)]
 mod tests {
-    use records::UtcMicros;
+    use std::sync::Arc;
+
+    use futures::FutureExt;
+    use futures::future::{Either, select};
+    use records::{Outcome, UtcMicros};
 
     use super::super::Store;
     use super::*;
+    use crate::make::completed;
 
     async fn pragma(path: &Path, name: &str) -> String {
         let Database::Sqlite { writer, readers } = open(path).await.expect("opens") else { panic!("it is a file") };
@@ -232,6 +237,38 @@ mod tests {
             close(&writer, &readers).await;
             let files: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
             assert_eq!(files.len(), 1, "round {round}: {files:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_step_of_an_urgent_upload_goes_before_bulk_that_waited_longer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path().join("tidemark.db").as_path()).await.expect("opens");
+        let write = |number, lane| (Outcome { lane, ..completed(number, 1, UtcMicros(1)) }, Vec::new(), Arc::from([]));
+        let (bulk, urgent) = (write(1, Lane::Low), write(2, Lane::High));
+        let admissions =
+            [&bulk, &urgent].map(|(outcome, ..)| [(outcome.upload_id.clone(), outcome.lane, UtcMicros(1))]);
+        // A commit comes last: it wants the admission.
+        for step in ["enqueue", "lease", "admit", "commit"] {
+            let go = |lane: Lane| {
+                let (store, write) = (&store, if lane == Lane::High { &urgent } else { &bulk });
+                let admission = &admissions[usize::from(lane == Lane::High)];
+                Box::pin(async move {
+                    match step {
+                        "enqueue" => store.enqueue(&[(lane, b"event")], UtcMicros(1)).await.map(drop),
+                        "lease" => store.lease(lane, 1, UtcMicros(9), UtcMicros(1)).await.map(drop),
+                        "admit" => store.admit(admission).await.map(drop),
+                        _ => store.commit(std::slice::from_ref(write)).await.map(drop),
+                    }
+                })
+            };
+            let held = store.database.begin().await.expect("begins");
+            let (mut low, mut high) = (go(Lane::Low), go(Lane::High));
+            assert!((&mut low).now_or_never().is_none() && (&mut high).now_or_never().is_none(), "{step}");
+            drop(held);
+            let Either::Right((done, low)) = select(low, high).await else { panic!("bulk goes first: {step}") };
+            done.expect(step);
+            low.await.expect(step);
         }
     }
 
