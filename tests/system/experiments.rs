@@ -230,17 +230,14 @@ fn an_arm_asks_its_own_model_and_a_shadow_is_asked_about_what_the_control_descri
     let error = home.fail(&["experiment", "start", definition.to_str().expect("UTF-8")]);
     assert!(error.contains("[models.tuned]"), "{error}");
     let quick = std::fs::read_to_string(home.path("quick.toml")).expect("the configuration");
-    let with_model = home.write(
-        "quick.toml",
-        quick.clone() + &format!("[cache]\nenabled = false\n[models.tuned]\ncheckpoint = {other:?}\n"),
-    );
+    let with_model = format!("{quick}[cache]\nenabled = false\n[models.tuned]\ncheckpoint = {other:?}\n");
+    home.write("quick.toml", &with_model);
     start(&home, &definition);
     let uploads = enqueue(&home, "u", 20, false);
-    let text = std::fs::read_to_string(&with_model).expect("the configuration");
     home.write("quick.toml", quick);
     let error = home.fail(&["serve", "--until-idle", "--listen", "127.0.0.1:0"]);
     assert!(error.contains("add a [models.tuned]") && !error.contains("newer"), "{error}");
-    home.write("quick.toml", text);
+    home.write("quick.toml", with_model);
     let mut serve = home.serve(&[]);
     let mut log = log(&mut serve);
     (0..uploads).for_each(|_| wait_for(&mut log, "completed"));
