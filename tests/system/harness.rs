@@ -52,8 +52,9 @@ impl Home {
     /// Runs what must go well; its standard output.
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?} failed: {}", text(&output.stderr));
-        text(&output.stdout)
+        let (said, error) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{arguments:?} ended with {}: {error}\n{said}", output.status);
+        said
     }
 
     /// Runs what must fail; its standard error.

@@ -39,6 +39,15 @@ impl Database {
         })
     }
 
+    /// Begins a transaction for uploads of a lane that may be forgotten: its commit does not wait for the disk, and outlives
+    /// the process at once, but the machine only with the next commit that waits.
+    pub(super) async fn begin_relaxed(&self, lane: Lane) -> Result<Transaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_relaxed(lane).await?),
+            Self::Postgres(pool) => Transaction::Postgres(postgres::Transaction::begin_relaxed(pool).await?),
+        })
+    }
+
     /// Begins a transaction while which no other one of this kind runs, of whatever process: those that write a log whose
     /// rows have numbers, or depend on that nobody does. On SQLite all transactions are of this kind.
     pub(super) async fn begin_in_turn(&self) -> Result<Transaction, StoreError> {
@@ -170,7 +179,7 @@ impl Transaction {
         }
     }
 
-    /// Makes it durable.
+    /// Ends it. Unless it was begun relaxed, it is on the disk when this returns.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,

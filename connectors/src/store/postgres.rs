@@ -56,6 +56,9 @@ const SESSION: &str = "
 /// Read committed: a statement sees what was committed before it began, so what it waited for as well.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
+/// Its commit comes to the disk within a second, or with the next one that waits for it.
+const BEGIN_RELAXED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = off";
+
 /// Held to the transaction's end, so the next one draws its numbers after this one's rows are to be seen.
 const BEGIN_IN_TURN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock('outcomes'::regclass::bigint)";
@@ -181,6 +184,10 @@ pub(super) struct Transaction {
 impl Transaction {
     pub(super) async fn begin(pool: &PgPool) -> Result<Self, StoreError> {
         Self::begin_with(pool, BEGIN).await
+    }
+
+    pub(super) async fn begin_relaxed(pool: &PgPool) -> Result<Self, StoreError> {
+        Self::begin_with(pool, BEGIN_RELAXED).await
     }
 
     /// Waits until no other transaction that was begun so is under way.

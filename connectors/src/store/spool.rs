@@ -1,4 +1,7 @@
 //! The spool: a durable queue for each lane, the source that needs no broker.
+//!
+//! What is put in is on the disk. Who has a message, and that it is done with, may be forgotten where the machine dies: then it
+//! is delivered again, as after any death, and the upload's outcome, which is on the disk, still stands once.
 
 use std::sync::Arc;
 
@@ -126,7 +129,7 @@ impl Store {
         until: UtcMicros,
         now: UtcMicros,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut transaction = self.database.begin_for(lane).await?;
+        let mut transaction = self.database.begin_relaxed(lane).await?;
         transaction.execute(EXPIRE, &[lane.as_str().into(), now.0.into()]).await?;
         let rows = transaction.fetch(LEASE, &[lane.as_str().into(), max.into(), until.0.into()]).await?;
         transaction.commit().await?;
@@ -142,7 +145,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn extend(&self, leases: &[Lease], until: UtcMicros) -> Result<u64, StoreError> {
-        self.write_one(EXTEND, &[pairs(leases), until.0.into()]).await
+        self.note(EXTEND, &[pairs(leases), until.0.into()]).await
     }
 
     /// Removes messages whose upload has its outcome. A lease that ran out removes its message too, whoever has it by
@@ -152,7 +155,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn acknowledge(&self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.write_one(ACKNOWLEDGE, &[pairs(leases)]).await.map(drop)
+        self.note(ACKNOWLEDGE, &[pairs(leases)]).await.map(drop)
     }
 
     /// Gives messages back at once. A lease that somebody else has by now stays his.
@@ -160,7 +163,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn release(&self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.write_one(RELEASE, &[pairs(leases)]).await.map(drop)
+        self.note(RELEASE, &[pairs(leases)]).await.map(drop)
     }
 
     /// Whether a lease would give something out.
@@ -188,10 +191,18 @@ impl Store {
         })
     }
 
+    /// One statement about leases; how many messages it touched.
+    async fn note(&self, statement: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let mut transaction = self.database.begin_relaxed(Lane::Low).await?;
+        let touched = transaction.execute(statement, values).await?;
+        transaction.commit().await?;
+        Ok(touched)
+    }
+
     /// Ends all leases: their holders are dead.
     pub(super) async fn give_back_all(&self) -> Result<(), StoreError> {
         for lane in Lane::ALL {
-            self.write_one(EXPIRE, &[lane.as_str().into(), u64::MAX.into()]).await?;
+            self.note(EXPIRE, &[lane.as_str().into(), u64::MAX.into()]).await?;
         }
         Ok(())
     }
