@@ -49,7 +49,7 @@ pub trait Admit<'scope> {
         in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
-    ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>);
+    ) -> (StreamVec<'scope, u64, Box<Flight>>, StreamVec<'scope, u64, Box<Ending>>, StreamVec<'scope, u64, Finished>);
 }
 
 impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
@@ -58,7 +58,8 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
         in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
-    ) -> (StreamVec<'scope, u64, Flight>, StreamVec<'scope, u64, Ending>, StreamVec<'scope, u64, Finished>) {
+    ) -> (StreamVec<'scope, u64, Box<Flight>>, StreamVec<'scope, u64, Box<Ending>>, StreamVec<'scope, u64, Finished>)
+    {
         let time = SharedClock::clone(&clock);
         let candidates = self.flat_map(move |arrival| {
             let candidate = Candidate {
@@ -73,10 +74,10 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
             candidates,
             "Admit",
             store,
-            |time, candidate| Admission {
-                upload_id: candidate.upload_id().clone(),
-                lane: candidate.ticket.lane,
-                arrived_at: UtcMicros(*time),
+            |time, candidate: Candidate| {
+                let upload_id = candidate.upload_id().clone();
+                let admission = Admission { upload_id, lane: candidate.ticket.lane, arrived_at: UtcMicros(*time) };
+                (admission, candidate)
             },
             |candidate, admitted| (candidate, admitted),
         );
@@ -89,7 +90,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
             });
         let no_arm = Arc::new(Arm::default());
         let (flights, invalid) = open.ok_err(move |(candidate, arrived_at, version)| match candidate.event {
-            Ok(upload) => Ok(Flight {
+            Ok(upload) => Ok(Box::new(Flight {
                 upload,
                 payload: candidate.payload,
                 lane: candidate.ticket.lane,
@@ -106,7 +107,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
                 cached: None,
                 primary: None,
                 fallback: None,
-            }),
+            })),
             Err(invalid) => {
                 Err(rejected(&invalid, candidate.payload, candidate.ticket, arrived_at, version, clock.now()))
             }

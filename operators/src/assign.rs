@@ -100,7 +100,7 @@ pub trait Assign {
     fn assign(self, experiment: CurrentExperiment) -> Self;
 }
 
-impl<T: Timestamp> Assign for StreamVec<'_, T, Flight> {
+impl<T: Timestamp> Assign for StreamVec<'_, T, Box<Flight>> {
     fn assign(self, experiment: CurrentExperiment) -> Self {
         self.map(move |mut flight| {
             flight.arm = Arc::clone(experiment.get().arm(&flight.upload));

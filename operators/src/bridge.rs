@@ -132,8 +132,8 @@ pub fn intake<'scope, D: 'static>(
     })
 }
 
-/// Asks for an answer to each item and joins the two: `ask` makes the request from the item and its time, `join` the
-/// result. The item's time is held until its answer is out.
+/// Asks for an answer to each item: `ask` makes the request from the item and its time, and keeps what `join` makes the
+/// result of, together with the answer. The item's time is held until its answer is out.
 ///
 /// ```
 /// use operators::bridge::{bridge, link};
@@ -146,21 +146,22 @@ pub fn intake<'scope, D: 'static>(
 ///             port.answers.send((number, request * request));
 ///         }
 ///     });
-///     let squares = bridge((1..=3).to_stream(scope).container(), "Square", link, |_, item| *item, |item, answer| (item, answer));
+///     let squares = bridge((1..=3).to_stream(scope).container(), "Square", link, |_, item| (item, item), |item, answer| (item, answer));
 ///     squares.inspect(|(item, square)| assert_eq!(item * item, *square));
 /// });
 /// ```
-pub fn bridge<'scope, T, I, Q, A, O>(
+pub fn bridge<'scope, T, I, Q, K, A, O>(
     stream: StreamVec<'scope, T, I>,
     name: &str,
     link: Link<Q, A>,
-    mut ask: impl FnMut(&T, &I) -> Q + 'static,
-    mut join: impl FnMut(I, A) -> O + 'static,
+    mut ask: impl FnMut(&T, I) -> (Q, K) + 'static,
+    mut join: impl FnMut(K, A) -> O + 'static,
 ) -> StreamVec<'scope, T, O>
 where
     T: Timestamp + TotalOrder,
     I: 'static,
     Q: 'static,
+    K: 'static,
     A: 'static,
     O: 'static,
 {
@@ -168,24 +169,25 @@ where
     let label = name.to_string();
     stream.unary(Pipeline, name, move |_capability, info| {
         link.answers.waker.get_or_init(|| worker.sync_activator_for(info.address.to_vec()));
-        let mut waiting: BTreeMap<u64, (Capability<T>, I)> = BTreeMap::new();
+        let mut waiting: BTreeMap<u64, (Capability<T>, K)> = BTreeMap::new();
         let mut number = 0;
         move |input, output| {
             input.for_each_stamp(|capability, batches| {
                 let capability = capability.retain_least(output.output_index()).expect("each message has a time");
                 for item in batches.flat_map(|batch| batch.drain(..)) {
                     number += 1;
-                    if let Err(error) = link.requests.try_send((number, ask(capability.time(), &item))) {
+                    let (request, kept) = ask(capability.time(), item);
+                    if let Err(error) = link.requests.try_send((number, request)) {
                         panic!("the bridge {label} cannot hand on work: {}", reason(&error));
                     }
-                    waiting.insert(number, (capability.clone(), item));
+                    waiting.insert(number, (capability.clone(), kept));
                 }
             });
             loop {
                 match link.answers.channel.try_recv() {
                     Ok((number, answer)) => {
-                        let (capability, item) = waiting.remove(&number).expect("each request is answered once");
-                        output.session(&capability).give(join(item, answer));
+                        let (capability, kept) = waiting.remove(&number).expect("each request is answered once");
+                        output.session(&capability).give(join(kept, answer));
                     }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {

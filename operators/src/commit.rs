@@ -32,14 +32,18 @@ pub trait Commit<'scope, T: Timestamp> {
     fn commit(self, store: Link<Write, ()>) -> StreamVec<'scope, T, Finished>;
 }
 
-impl<'scope, T: Timestamp + TotalOrder> Commit<'scope, T> for StreamVec<'scope, T, Ending> {
+impl<'scope, T: Timestamp + TotalOrder> Commit<'scope, T> for StreamVec<'scope, T, Box<Ending>> {
     fn commit(self, store: Link<Write, ()>) -> StreamVec<'scope, T, Finished> {
         bridge(
             self,
             "Commit",
             store,
-            |_, ending| (ending.outcome.clone(), ending.attempts.clone(), Arc::clone(&ending.payload)),
-            |ending, ()| Finished { upload_id: ending.outcome.upload_id, ticket: ending.ticket },
+            |_, ending| {
+                let Ending { outcome, attempts, payload, ticket } = *ending;
+                let finished = Finished { upload_id: outcome.upload_id.clone(), ticket };
+                ((outcome, attempts, payload), finished)
+            },
+            |finished, ()| finished,
         )
     }
 }

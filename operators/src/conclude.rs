@@ -21,11 +21,11 @@ pub enum Conclusion {
 /// The best answer of the round becomes the outcome: the cache's, else the fallback's, else the primary's (marked where it
 /// was below the threshold). Without an answer the round has failed: dead letter where no repetition can help or `max_attempts` rounds
 /// have failed, else again.
-pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclusion {
+pub fn conclude(mut flight: Box<Flight>, max_attempts: u32, now: UtcMicros) -> Conclusion {
     if let Some(annotation) = flight.cached.take() {
         // Of this round, no model was asked.
         flight.round -= 1;
-        return Conclusion::Ended(Box::new(completed(flight, annotation, Branch::Cache, false, now)));
+        return Conclusion::Ended(completed(*flight, annotation, Branch::Cache, false, now));
     }
     let fallback_reason = flight.fallback.as_ref().map(|_| match &flight.primary {
         Some(Err(fault)) => FallbackReason::Failed(fault.error_type),
@@ -45,19 +45,19 @@ pub fn conclude(mut flight: Flight, max_attempts: u32, now: UtcMicros) -> Conclu
         _ => None,
     };
     if let Some((annotation, branch, below_threshold)) = answer {
-        let mut ending = completed(flight, annotation, branch, below_threshold, now);
+        let mut ending = completed(*flight, annotation, branch, below_threshold, now);
         ending.outcome.fallback_reason = fallback_reason;
-        return Conclusion::Ended(Box::new(ending));
+        return Conclusion::Ended(ending);
     }
     let fault = last_fault.expect("a round without an answer has a fault");
     let hopeless = is_hopeless(&fault) || flight.attempts.iter().filter(|a| a.number == flight.round).all(is_permanent);
     if hopeless || flight.round >= max_attempts {
-        let mut ending = dead_lettered(flight, &fault, now);
+        let mut ending = dead_lettered(*flight, &fault, now);
         ending.outcome.fallback_reason = fallback_reason;
-        Conclusion::Ended(Box::new(ending))
+        Conclusion::Ended(ending)
     } else {
         flight.round += 1;
-        Conclusion::Again(Box::new(flight))
+        Conclusion::Again(flight)
     }
 }
 
@@ -65,7 +65,7 @@ fn is_permanent(attempt: &records::Attempt) -> bool {
     attempt.fault.as_ref().is_some_and(|fault| fault.class == FaultClass::Permanent)
 }
 
-fn completed(flight: Flight, answer: Annotation, branch: Branch, below_threshold: bool, now: UtcMicros) -> Ending {
+fn completed(flight: Flight, answer: Annotation, branch: Branch, below_threshold: bool, now: UtcMicros) -> Box<Ending> {
     let outcome = Outcome {
         status: Status::Completed,
         branch: Some(branch),
@@ -79,13 +79,13 @@ fn completed(flight: Flight, answer: Annotation, branch: Branch, below_threshold
     ending(flight, outcome)
 }
 
-fn dead_lettered(flight: Flight, fault: &Fault, now: UtcMicros) -> Ending {
+fn dead_lettered(flight: Flight, fault: &Fault, now: UtcMicros) -> Box<Ending> {
     let outcome = blank(&flight, Some(fault), now);
     ending(flight, outcome)
 }
 
-fn ending(flight: Flight, outcome: Outcome) -> Ending {
-    Ending { outcome, attempts: flight.attempts, payload: flight.payload, ticket: flight.ticket }
+fn ending(flight: Flight, outcome: Outcome) -> Box<Ending> {
+    Box::new(Ending { outcome, attempts: flight.attempts, payload: flight.payload, ticket: flight.ticket })
 }
 
 /// The outcome of an upload that has no answer.
@@ -129,7 +129,7 @@ pub(crate) fn rejected(
     arrived_at: UtcMicros,
     version: u32,
     now: UtcMicros,
-) -> Ending {
+) -> Box<Ending> {
     let outcome = Outcome {
         upload_id: invalid.upload_id.clone(),
         version,
@@ -159,7 +159,7 @@ pub(crate) fn rejected(
         completed_at: now,
         training_consent: false,
     };
-    Ending { outcome, attempts: Vec::new(), payload, ticket }
+    Box::new(Ending { outcome, attempts: Vec::new(), payload, ticket })
 }
 
 #[cfg(test)]
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn outcome(round: u32, primary: Said, fallback: Option<Said>) -> Option<Outcome> {
-        match conclude(flight(round, primary, fallback), 3, UtcMicros(5_000)) {
+        match conclude(Box::new(flight(round, primary, fallback)), 3, UtcMicros(5_000)) {
             Conclusion::Ended(ending) => Some(ending.outcome),
             Conclusion::Again(flight) => {
                 assert_eq!(flight.round, round + 1);
@@ -300,7 +300,9 @@ mod tests {
     fn an_answer_from_the_cache_is_an_outcome_however_sure_its_model_was_and_is_no_attempt() {
         let cached = answer("f", None).ok();
         let flight = Flight { cached, primary: None, attempts: Vec::new(), ..flight(1, retryable(), None) };
-        let Conclusion::Ended(ending) = conclude(flight, 3, UtcMicros(5_000)) else { panic!("it has an answer") };
+        let Conclusion::Ended(ending) = conclude(Box::new(flight), 3, UtcMicros(5_000)) else {
+            panic!("it has an answer")
+        };
         let outcome = ending.outcome;
         assert_eq!((outcome.status, outcome.branch), (Status::Completed, Some(Branch::Cache)));
         assert_eq!((outcome.model.as_deref(), outcome.below_threshold), (Some("f"), false));

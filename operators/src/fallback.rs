@@ -14,15 +14,15 @@ pub trait Fallback {
     fn fallback(self, model: Option<Link<Question, Answer>>) -> Self;
 }
 
-impl<T: Timestamp + TotalOrder> Fallback for StreamVec<'_, T, Flight> {
+impl<T: Timestamp + TotalOrder> Fallback for StreamVec<'_, T, Box<Flight>> {
     fn fallback(self, model: Option<Link<Question, Answer>>) -> Self {
         let Some(model) = model else { return self };
         bridge(
             self,
             "Fallback",
             model,
-            |_, flight| question(flight),
-            |mut flight, answer| {
+            |_, flight| (question(&flight), flight),
+            |mut flight: Box<Flight>, answer| {
                 flight.fallback = Some(record(&mut flight, answer));
                 flight
             },

@@ -46,14 +46,14 @@ pub trait Infer {
     fn infer(self, model: Link<Question, Answer>) -> Self;
 }
 
-impl<T: Timestamp + TotalOrder> Infer for StreamVec<'_, T, Flight> {
+impl<T: Timestamp + TotalOrder> Infer for StreamVec<'_, T, Box<Flight>> {
     fn infer(self, model: Link<Question, Answer>) -> Self {
         bridge(
             self,
             "Infer",
             model,
-            |_, flight| question(flight),
-            |mut flight, answer| {
+            |_, flight| (question(&flight), flight),
+            |mut flight: Box<Flight>, answer| {
                 match (answer.branch, record(&mut flight, answer)) {
                     (Branch::Cache, Ok(annotation)) => flight.cached = Some(annotation),
                     (_, said) => flight.primary = Some(said),

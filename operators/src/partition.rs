@@ -43,7 +43,7 @@ pub trait Partition {
     fn partition(self, rules: LaneRules) -> Self;
 }
 
-impl<T: Timestamp> Partition for StreamVec<'_, T, Flight> {
+impl<T: Timestamp> Partition for StreamVec<'_, T, Box<Flight>> {
     fn partition(self, rules: LaneRules) -> Self {
         self.map(move |mut flight| {
             flight.lane = rules.lane(flight.upload.tier, flight.upload.mode);

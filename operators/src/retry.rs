@@ -40,11 +40,11 @@ impl RetryPolicy {
 pub trait Retry<'scope, T: Timestamp>: Sized {
     /// The uploads that have ended, and those to try again, each after its pause and under its own time: the frontier does
     /// not pass an upload that waits.
-    fn retry(self, policy: RetryPolicy, clock: SharedClock) -> (StreamVec<'scope, T, Ending>, Self);
+    fn retry(self, policy: RetryPolicy, clock: SharedClock) -> (StreamVec<'scope, T, Box<Ending>>, Self);
 }
 
-impl<'scope, T: Timestamp + TotalOrder> Retry<'scope, T> for StreamVec<'scope, T, Flight> {
-    fn retry(self, policy: RetryPolicy, clock: SharedClock) -> (StreamVec<'scope, T, Ending>, Self) {
+impl<'scope, T: Timestamp + TotalOrder> Retry<'scope, T> for StreamVec<'scope, T, Box<Flight>> {
+    fn retry(self, policy: RetryPolicy, clock: SharedClock) -> (StreamVec<'scope, T, Box<Ending>>, Self) {
         let worker = self.scope().worker();
         let concluded: StreamVec<'scope, T, Conclusion> = self.unary(Pipeline, "Retry", move |_capability, info| {
             let activator = worker.activator_for(info.address);
@@ -77,8 +77,8 @@ impl<'scope, T: Timestamp + TotalOrder> Retry<'scope, T> for StreamVec<'scope, T
             }
         });
         concluded.ok_err(|conclusion| match conclusion {
-            Conclusion::Ended(ending) => Ok(*ending),
-            Conclusion::Again(flight) => Err(*flight),
+            Conclusion::Ended(ending) => Ok(ending),
+            Conclusion::Again(flight) => Err(flight),
         })
     }
 }

@@ -14,9 +14,9 @@ pub trait Split: Sized {
     fn split(self) -> (Self, Self);
 }
 
-impl<T: Timestamp> Split for StreamVec<'_, T, Flight> {
+impl<T: Timestamp> Split for StreamVec<'_, T, Box<Flight>> {
     fn split(self) -> (Self, Self) {
-        self.ok_err(|flight: Flight| if is_settled(&flight) { Ok(flight) } else { Err(flight) })
+        self.ok_err(|flight: Box<Flight>| if is_settled(&flight) { Ok(flight) } else { Err(flight) })
     }
 }
 

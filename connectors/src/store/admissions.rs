@@ -3,7 +3,7 @@
 use records::{Admitted, Lane, UploadId, UtcMicros};
 
 use super::rows::moment;
-use super::values::list;
+use super::values::{Row, list};
 use super::{Store, StoreError};
 
 /// In one order, so that two that wait for each other's uploads cannot be. Never into the past that was sealed.
@@ -12,6 +12,8 @@ const ADMIT: &str = "INSERT INTO admissions (upload_id, lane, arrived_at)
         CASE WHEN CAST(value ->> 2 AS BIGINT) < sealed_until THEN sealed_until ELSE CAST(value ->> 2 AS BIGINT) END
     FROM json_each($1) CROSS JOIN arrivals WHERE true
     [ORDER BY value ->> 0, key] ON CONFLICT (upload_id) DO NOTHING";
+
+const SEALED: &str = "SELECT sealed_until FROM arrivals";
 
 const KNOWN: &str = "SELECT a.arrived_at, a.version, o.seq IS NOT NULL AS finished
     FROM json_each($1) AS asked
@@ -30,14 +32,26 @@ impl Store {
         let asked = [list(uploads.iter().map(|(id, lane, at)| (id, lane.as_str(), at.0)))];
         let lane = uploads.iter().map(|(_, lane, _)| *lane).min().unwrap_or(Lane::Low);
         let mut transaction = self.database.begin_admitting(lane).await?;
-        transaction.execute(ADMIT, &asked).await?;
-        let rows = transaction.fetch(KNOWN, &asked).await?;
+        let new = transaction.execute(ADMIT, &asked).await?;
+        let known = if new == uploads.len() as u64 {
+            // Nobody knew any of them: there is nothing to look up.
+            let sealed = transaction.fetch(SEALED, &[]).await?;
+            let sealed = sealed.first().map_or(Ok(UtcMicros(0)), |row| moment(row, "sealed_until"))?;
+            let open = |(_, _, at): &(_, _, UtcMicros)| Admitted::Open { arrived_at: sealed.max(*at), version: 1 };
+            uploads.iter().map(open).collect()
+        } else {
+            let rows = transaction.fetch(KNOWN, &asked).await?;
+            assert_eq!(rows.len(), uploads.len(), "every upload is admitted, and once");
+            rows.iter().map(known).collect::<Result<_, _>>()?
+        };
         transaction.commit().await?;
-        assert_eq!(rows.len(), uploads.len(), "every upload is admitted, and once");
-        let known = rows.iter().map(|row| match row.get("finished")? {
-            true => Ok(Admitted::Finished),
-            false => Ok(Admitted::Open { arrived_at: moment(row, "arrived_at")?, version: row.unsigned("version")? }),
-        });
-        known.collect()
+        Ok(known)
     }
+}
+
+fn known(row: &Row) -> Result<Admitted, StoreError> {
+    Ok(match row.get("finished")? {
+        true => Admitted::Finished,
+        false => Admitted::Open { arrived_at: moment(row, "arrived_at")?, version: row.unsigned("version")? },
+    })
 }

@@ -60,7 +60,7 @@ impl Store {
             target.into(),
             detail.to_string().into(),
         ];
-        transaction.insert(COLUMNS, &[row], "").await
+        transaction.insert(COLUMNS, &[row], "").await.map(drop)
     }
 }
 

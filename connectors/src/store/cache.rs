@@ -179,7 +179,10 @@ async fn keep(transaction: &mut Transaction, entries: &[CacheEntry]) -> Result<(
         .iter()
         .flat_map(|(key, (entry, _))| entry.sound.sketch.iter().map(move |value| sketch_values(key, *value)))
         .collect();
-    transaction.insert("cache_sketches (tenant, question, value, content)", &rows, "ON CONFLICT DO NOTHING").await
+    transaction
+        .insert("cache_sketches (tenant, question, value, content)", &rows, "ON CONFLICT DO NOTHING")
+        .await
+        .map(drop)
 }
 
 fn sketch_values(key: &CacheKey, value: u32) -> Vec<Value<'_>> {

@@ -137,8 +137,15 @@ impl Transaction {
         }
     }
 
-    /// Inserts rows, each with a value for each of `columns`: `INTO` names the table and them, `behind` follows the rows.
-    pub(super) async fn insert(&mut self, into: &str, rows: &[Vec<Value<'_>>], behind: &str) -> Result<(), StoreError> {
+    /// Inserts rows: `into` names the table and its columns, of which each row has values, and `behind` follows the rows. How
+    /// many were inserted.
+    pub(super) async fn insert(
+        &mut self,
+        into: &str,
+        rows: &[Vec<Value<'_>>],
+        behind: &str,
+    ) -> Result<u64, StoreError> {
+        let mut inserted = 0;
         for chunk in rows.chunks(ROWS_PER_INSERT) {
             let mut number = 0;
             // SQLite searches a list for a parameter that has a number; one without is found by its place.
@@ -154,9 +161,10 @@ impl Transaction {
                 .map(|row| format!("({})", row.iter().map(|_| parameter()).collect::<Vec<_>>().join(",")))
                 .collect();
             let values: Vec<Value<'_>> = chunk.iter().flatten().cloned().collect();
-            self.execute(&format!("INSERT INTO {into} VALUES {} {behind}", places.join(",")), &values).await?;
+            inserted +=
+                self.execute(&format!("INSERT INTO {into} VALUES {} {behind}", places.join(",")), &values).await?;
         }
-        Ok(())
+        Ok(inserted)
     }
 
     /// `count` ids of a table that were never given out before, in order.

@@ -131,10 +131,14 @@ type Numbered<'a> = (u64, &'a Write);
 pub(super) async fn write_outcomes(transaction: &mut Transaction, group: &[Write]) -> Result<Vec<bool>, StoreError> {
     let seqs = transaction.new_ids("outcomes", "seq", group.len()).await?;
     let numbered: Vec<Numbered<'_>> = seqs.iter().copied().zip(group).collect();
-    insert_outcomes(transaction, &numbered).await?;
-    // Nobody else writes the log meanwhile, so what stands there from the first number on is of this group.
-    let fresh = transaction.fetch(FRESH, &[seqs.first().copied().unwrap_or(u64::MAX).into()]).await?;
-    let fresh: HashSet<u64> = fresh.iter().map(|row| row.unsigned("seq")).collect::<Result<_, _>>()?;
+    let fresh: HashSet<u64> = match insert_outcomes(transaction, &numbered).await? {
+        all if all == group.len() as u64 => seqs.iter().copied().collect(),
+        _ => {
+            // Nobody else writes the log meanwhile, so what stands there from the first number on is of this group.
+            let fresh = transaction.fetch(FRESH, &[seqs.first().copied().unwrap_or(u64::MAX).into()]).await?;
+            fresh.iter().map(|row| row.unsigned("seq")).collect::<Result<_, _>>()?
+        }
+    };
     let written: Vec<Numbered<'_>> = numbered.into_iter().filter(|(seq, _)| fresh.contains(seq)).collect();
     insert_attempts(transaction, &written).await?;
     insert_dead_letters(transaction, &written).await?;
@@ -147,18 +151,18 @@ pub(super) async fn write_outcomes(transaction: &mut Transaction, group: &[Write
     Ok(seqs.iter().map(|seq| fresh.contains(seq)).collect())
 }
 
-async fn insert_outcomes(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<(), StoreError> {
+async fn insert_outcomes(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<u64, StoreError> {
     let rows: Vec<_> = group.iter().map(|(seq, (outcome, ..))| outcome_values(*seq, outcome)).collect();
     transaction.insert(OUTCOMES, &rows, "ON CONFLICT (upload_id, version) DO NOTHING").await
 }
 
-async fn insert_attempts(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<(), StoreError> {
+async fn insert_attempts(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<u64, StoreError> {
     let made = group.iter().flat_map(|(seq, (_, attempts, _))| (0..).zip(attempts).map(move |made| (*seq, made)));
     let rows: Vec<_> = made.map(|(seq, (position, attempt))| attempt_values(seq, position, attempt)).collect();
     transaction.insert(ATTEMPTS, &rows, "").await
 }
 
-async fn insert_dead_letters(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<(), StoreError> {
+async fn insert_dead_letters(transaction: &mut Transaction, group: &[Numbered<'_>]) -> Result<u64, StoreError> {
     let dead = group.iter().filter(|(_, (outcome, ..))| outcome.status == Status::DeadLettered);
     let rows: Vec<_> = dead.map(|(seq, (_, _, payload))| vec![(*seq).into(), (&payload[..]).into()]).collect();
     transaction.insert("dead_letters (seq, payload)", &rows, "").await

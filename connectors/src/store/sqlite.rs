@@ -49,6 +49,9 @@ const BEGIN: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
 /// Synchronous NORMAL, with a write-ahead log: a commit comes to the disk with the next one that is FULL, or before.
 const BEGIN_RELAXED: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
 
+/// Rows of an answer that whoever asked may be behind with: more than a group of uploads has, so that the writer never waits.
+const ROWS_AHEAD: usize = 1024;
+
 /// Reads that run at the same time.
 const READERS: u32 = 4;
 
@@ -73,6 +76,7 @@ async fn try_open(path: &Path) -> Result<Database, StoreError> {
         .filename(path)
         .create_if_missing(true)
         .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging();
     let mut visitor = options.connect().await.map_err(failed(path))?;
     let version = inspect(&mut visitor, path).await?;
