@@ -7,11 +7,16 @@
 mod scripted;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use connectors::source::{Delivery, Lease, Pending, Source};
+use connectors::spool::Spool;
 use connectors::store::{Store, StoreUrl};
+use futures::future::BoxFuture;
 use records::Lane;
-use scripted::{event, worker};
+use records::{Fault, UtcMicros};
+use scripted::{event, spool, worker};
 use tidemark::clock::now;
 
 /// What waits in the low lane while urgent uploads come.
@@ -19,6 +24,43 @@ const BACKLOGS: [u64; 3] = [0, 10_000, 1_000_000];
 /// Urgent uploads, and how far apart they come.
 const URGENT: u64 = 500;
 const APART: Duration = Duration::from_millis(10);
+
+/// The queue, which notes when messages are done with: their outcomes are durable then.
+struct Noting {
+    spool: Spool,
+    done: Mutex<HashMap<u64, UtcMicros>>,
+}
+
+impl Source for Noting {
+    fn pull(&self, lane: Lane, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, Fault>> {
+        self.spool.pull(lane, max)
+    }
+
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<u64, Fault>> {
+        self.spool.extend(leases)
+    }
+
+    fn acknowledge<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
+        let message = |lease: &Lease| match lease {
+            Lease::Spool(lease) => (lease.message, now()),
+            Lease::Held(_) => unreachable!("the queue's leases are rows"),
+        };
+        self.done.lock().expect("no panic").extend(leases.iter().map(message));
+        self.spool.acknowledge(leases)
+    }
+
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), Fault>> {
+        self.spool.release(leases)
+    }
+
+    fn pending(&self, lane: Lane) -> BoxFuture<'_, Result<Pending, Fault>> {
+        self.spool.pending(lane)
+    }
+
+    fn lease_ms(&self) -> u64 {
+        self.spool.lease_ms()
+    }
+}
 
 async fn enqueue(store: &Store, lane: Lane, prefix: &str, count: u64) {
     let tier = if lane == Lane::High { "enterprise" } else { "free" };
@@ -62,7 +104,7 @@ fn cpu_s() -> f64 {
 
 async fn throughput(store: &Store, uploads: u64) {
     enqueue(store, Lane::Low, "bulk", uploads).await;
-    let (mut worker, _) = worker(store);
+    let (mut worker, _) = worker(Arc::new(spool(store)), store);
     let (begun, cpu) = (Instant::now(), cpu_s());
     let mut next = uploads;
     idle(store, Lane::Low, |left| {
@@ -88,21 +130,18 @@ async fn backlog(store: &Store) {
     for waiting in BACKLOGS {
         let name = format!("beside{waiting}");
         enqueue(store, Lane::Low, &name, waiting).await;
-        let (mut worker, _) = worker(store);
+        let source = Arc::new(Noting { spool: spool(store), done: Mutex::default() });
+        let (mut worker, _) = worker(Arc::clone(&source) as Arc<dyn Source>, store);
         let mut enqueued = HashMap::new();
         for number in 0..URGENT {
-            let upload = format!("{name}-urgent-{number}");
-            enqueued.insert(upload.clone(), now());
-            store.enqueue(&[(Lane::High, event(&upload, "enterprise"))], now()).await.expect("enqueued");
+            let (at, upload) = (now(), format!("{name}-urgent-{number}"));
+            let ids = store.enqueue(&[(Lane::High, event(&upload, "enterprise"))], at).await.expect("enqueued");
+            enqueued.insert(ids[0], at);
             tokio::time::sleep(APART).await;
         }
         idle(store, Lane::High, |_| ()).await;
-        let mut taken = Vec::new();
-        for (upload, at) in enqueued {
-            let id = upload.try_into().expect("in the alphabet");
-            let outcome = store.outcome(&id).await.expect("read").expect("it ended");
-            taken.push(outcome.completed_at.0.saturating_sub(at.0) as f64 / 1000.0);
-        }
+        let done = source.done.lock().expect("no panic").clone();
+        let mut taken: Vec<f64> = enqueued.iter().map(|(id, at)| (done[id].0 - at.0) as f64 / 1000.0).collect();
         taken.sort_unstable_by(f64::total_cmp);
         let (median, high) = (taken[taken.len() / 2], taken[taken.len() * 99 / 100]);
         let left = store.pending(Lane::Low, now()).await.expect("counted");

@@ -22,7 +22,7 @@ use connectors::parquet::ParquetExport;
 use connectors::store::Store;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use records::{Lane, UtcMicros};
-use scripted::{PROBE, event, worker};
+use scripted::{PROBE, event, spool, worker};
 use tidemark::clock::now;
 use tidemark::metrics::Metrics;
 use tidemark::report::service;
@@ -96,7 +96,7 @@ async fn main() {
     let seconds: u64 = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(120);
     let home = tempfile::tempdir().expect("a folder");
     let store = Store::open(&home.path().join("tidemark.db")).await.expect("a store");
-    let (mut worker, metrics) = worker(&store);
+    let (mut worker, metrics) = worker(Arc::new(spool(&store)), &store);
     let export = ParquetExport::windows(store.clone(), home.path());
     let report = service::start(store.clone(), export, WIDTH_S, Arc::clone(&metrics), now).expect("a thread");
     let ended = Arc::new(AtomicBool::new(false));

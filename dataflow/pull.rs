@@ -9,6 +9,7 @@ use operators::bridge::Sender;
 use operators::{Arrival, Ticket};
 use records::Lane;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::health::Health;
 
@@ -20,8 +21,14 @@ const POLL: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(500);
 /// The most uploads that go together: from the source, and in a transaction.
 const GROUP: usize = 256;
-/// As many low-priority ones while a high-priority one is in flight, which waits for such a transaction wherever it goes.
-const GROUP_BESIDE_HIGH: usize = 64;
+/// As many low-priority ones where high-priority ones come, which wait for such a transaction wherever they go; and how many
+/// groups are so small after each of those: about a second's.
+const SMALL_GROUP: usize = 24;
+const SMALL_GROUPS: usize = 1000;
+/// How long low-priority ones stand back, wherever they are about to go to the store, while a high-priority one is in flight;
+/// and how soon they see that none is any more. Where one always is, bulk work goes on at about a thousand a second.
+pub(crate) const STAND_BACK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
 /// The leases of all that is in flight.
 #[derive(Default)]
@@ -34,6 +41,8 @@ struct Leases {
     deliveries: u64,
     /// How many are of the high lane.
     high: usize,
+    /// How many more groups of the low lane are small.
+    small_groups: usize,
 }
 
 impl Held {
@@ -46,7 +55,10 @@ impl Held {
         leases.deliveries += 1;
         let delivery = leases.deliveries;
         leases.held.insert(delivery, (lane, lease));
-        leases.high += usize::from(lane == Lane::High);
+        if lane == Lane::High {
+            leases.high += 1;
+            leases.small_groups = SMALL_GROUPS;
+        }
         delivery
     }
 
@@ -72,9 +84,19 @@ impl Held {
         self.lock().held.values().map(|(_, lease)| *lease).collect()
     }
 
-    /// How many uploads of a lane may go together at present.
+    /// Whether a high-priority upload is in flight.
+    pub(crate) fn has_high(&self) -> bool {
+        self.lock().high > 0
+    }
+
+    /// How many uploads of a lane may go together now.
     pub(crate) fn group(&self, lane: Lane) -> usize {
-        if lane == Lane::Low && self.lock().high > 0 { GROUP_BESIDE_HIGH } else { GROUP }
+        let mut leases = self.lock();
+        if lane == Lane::High || (leases.high == 0 && leases.small_groups == 0) {
+            return GROUP;
+        }
+        leases.small_groups = leases.small_groups.saturating_sub(1);
+        SMALL_GROUP
     }
 }
 
@@ -104,6 +126,9 @@ impl Pull {
                 _ = self.stopped.changed() => break,
                 permit = Arc::clone(&permits).acquire_owned() => permit.expect("the lane's permits are never closed"),
             };
+            if lane == Lane::Low {
+                self.stand_back().await;
+            }
             // Not to be cut short: what the source leased has to reach the graph.
             let Some(pause) = self.round(lane, permit, &permits).await else { continue };
             tokio::select! {
@@ -112,6 +137,14 @@ impl Pull {
             }
         }
         tracing::info!(%lane, "pulls nothing further");
+    }
+
+    /// Lets a high-priority upload end first, for a while.
+    async fn stand_back(&self) {
+        let until = Instant::now() + STAND_BACK;
+        while self.held.has_high() && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Brings what is ready and permitted into the graph; how long to wait where nothing was.

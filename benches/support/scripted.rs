@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use connectors::objects::{Objects, ObjectsOptions};
+use connectors::source::Source;
 use connectors::spool::Spool;
 use connectors::store::Store;
 use futures::FutureExt;
@@ -58,10 +59,15 @@ pub(crate) fn event(name: &str, tier: &str) -> Vec<u8> {
     event.to_string().into_bytes()
 }
 
-/// A worker on a store's queue, and its metrics.
-pub(crate) fn worker(store: &Store) -> (Worker, Arc<Metrics>) {
+/// A store's queue as a source.
+pub(crate) fn spool(store: &Store) -> Spool {
+    Spool::new(store.clone(), 60_000, now)
+}
+
+/// A worker, and its metrics.
+pub(crate) fn worker(source: Arc<dyn Source>, store: &Store) -> (Worker, Arc<Metrics>) {
     let parts = Parts {
-        source: Arc::new(Spool::new(store.clone(), 60_000, now)),
+        source,
         store: store.clone(),
         primary: ByArm::one(Arc::new(Scripted)),
         objects: Arc::new(Objects::new(ObjectsOptions::default(), std::env::temp_dir())),
