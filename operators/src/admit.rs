@@ -39,6 +39,9 @@ impl Candidate {
     }
 }
 
+/// A stream of which each item has its arrival as its time, in microseconds.
+type ByArrival<'scope, D> = StreamVec<'scope, u64, D>;
+
 /// Admits arrivals.
 pub trait Admit<'scope> {
     /// Lets one delivery of each upload through at a time; further ones wait in `in_work` for that one's end. Gives the
@@ -49,7 +52,7 @@ pub trait Admit<'scope> {
         in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
-    ) -> (StreamVec<'scope, u64, Box<Flight>>, StreamVec<'scope, u64, Box<Ending>>, StreamVec<'scope, u64, Finished>);
+    ) -> (ByArrival<'scope, Box<Flight>>, ByArrival<'scope, Box<Ending>>, ByArrival<'scope, Finished>);
 }
 
 impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
@@ -58,8 +61,7 @@ impl<'scope> Admit<'scope> for StreamVec<'scope, u64, Arrival> {
         in_work: InWork,
         store: Link<Admission, Admitted>,
         clock: SharedClock,
-    ) -> (StreamVec<'scope, u64, Box<Flight>>, StreamVec<'scope, u64, Box<Ending>>, StreamVec<'scope, u64, Finished>)
-    {
+    ) -> (ByArrival<'scope, Box<Flight>>, ByArrival<'scope, Box<Ending>>, ByArrival<'scope, Finished>) {
         let time = SharedClock::clone(&clock);
         let candidates = self.flat_map(move |arrival| {
             let candidate = Candidate {

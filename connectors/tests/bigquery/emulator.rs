@@ -1,5 +1,8 @@
 //! A real BigQuery emulator: one for a test binary, a dataset for a test, gone with the process.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,6 +24,31 @@ pub(crate) struct Emulator {
     _script: Script,
 }
 
+/// A dataset of one test. It is deleted with the test: the emulator's every answer takes the longer the more tables it has.
+pub(crate) struct Dataset(Destination);
+
+impl Deref for Dataset {
+    type Target = Destination;
+
+    fn deref(&self) -> &Destination {
+        &self.0
+    }
+}
+
+impl Drop for Dataset {
+    fn drop(&mut self) {
+        let host = emulator().rest.trim_start_matches("http://");
+        let path = format!("/bigquery/v2/projects/{PROJECT}/datasets/{}?deleteContents=true", self.dataset);
+        let delete = || {
+            let mut stream = TcpStream::connect(host)?;
+            write!(stream, "DELETE {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_end(&mut Vec::new())
+        };
+        // One that stays makes the others slower, and none of them wrong.
+        delete().ok();
+    }
+}
+
 /// The emulator, which the first one to ask starts.
 pub(crate) fn emulator() -> &'static Emulator {
     static EMULATOR: OnceLock<Emulator> = OnceLock::new();
@@ -34,16 +62,16 @@ impl Emulator {
     }
 
     /// A dataset that is new, and empty.
-    pub(crate) async fn new_dataset(&self) -> Destination {
+    pub(crate) async fn new_dataset(&self) -> Dataset {
         let dataset = format!("test_{}", self.datasets.fetch_add(1, Ordering::Relaxed));
         let body = json!({ "datasetReference": { "projectId": PROJECT, "datasetId": dataset } });
         self.call(reqwest::Method::POST, "datasets", Some(body)).await;
-        Destination {
+        Dataset(Destination {
             project: PROJECT.to_owned(),
             dataset,
             endpoint: Some(self.rest.clone()),
             storage_endpoint: Some(self.grpc.clone()),
-        }
+        })
     }
 
     /// A call of its REST interface as somebody else would make it; its answer.

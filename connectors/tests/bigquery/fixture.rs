@@ -4,7 +4,7 @@ use connectors::bigquery::{BigQuery, BigQueryError, Destination, Limits, Ready, 
 use connectors::store::{Store, WriteMethod};
 use tempfile::TempDir;
 
-use crate::emulator::emulator;
+use crate::emulator::{Dataset, emulator};
 use crate::logs::write_logs;
 use crate::make::{START, completed, dead_lettered};
 use crate::steps::{admit, ending};
@@ -51,7 +51,7 @@ pub(crate) async fn commit(store: &Store, numbers: std::ops::Range<u64>) {
 }
 
 /// A dataset whose tables are there.
-pub(crate) async fn dataset() -> (Destination, Ready) {
+pub(crate) async fn dataset() -> (Dataset, Ready) {
     let to = emulator().new_dataset().await;
     let ready = ready(&to).await;
     (to, ready)

@@ -154,7 +154,7 @@ async fn a_refusal_says_what_was_asked_and_how_to_mend_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let closed = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
-    let nobody = connectors::bigquery::Destination { endpoint: Some(closed), ..to };
+    let nobody = connectors::bigquery::Destination { endpoint: Some(closed), ..to.clone() };
     let bigquery = connectors::bigquery::BigQuery::connect(nobody).await.expect("a client");
     let error = bigquery.setup().await.map(drop).expect_err("nobody is there");
     assert!(matches!(error, BigQueryError::Unreachable { .. }), "{error:?}");

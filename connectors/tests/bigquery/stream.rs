@@ -178,7 +178,7 @@ async fn an_offset_that_is_not_the_streams_end_stops_and_writes_nothing() {
 
 #[tokio::test]
 async fn in_doubt_each_tables_first_row_is_named_by_its_key() {
-    let (_, ready) = dataset().await;
+    let (_to, ready) = dataset().await;
     let fixture = filled().await;
     for (table, parts) in [
         ("windows", ["start 2026-09-21T14:13:20.000000Z, width_s 60", "arm control, no model, lane high", "version 1"]),
@@ -196,7 +196,7 @@ async fn in_doubt_each_tables_first_row_is_named_by_its_key() {
 
 #[tokio::test]
 async fn a_row_that_no_append_takes_is_named() {
-    let (_, ready) = dataset().await;
+    let (_to, ready) = dataset().await;
     let fixture = filled().await;
     let tiny = connectors::bigquery::Limits { bytes_per_append: 10, ..crate::fixture::SMALL };
     let export = &connectors::bigquery::TableExport::all(&fixture.store, &ready, StorageWrite, tiny)[0];
