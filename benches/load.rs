@@ -14,8 +14,7 @@ use connectors::source::{Delivery, Lease, Pending, Source};
 use connectors::spool::Spool;
 use connectors::store::{Store, StoreUrl};
 use futures::future::BoxFuture;
-use records::Lane;
-use records::{Fault, UtcMicros};
+use records::{Fault, Lane, UtcMicros};
 use scripted::{event, spool, worker};
 use tidemark::clock::now;
 

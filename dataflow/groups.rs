@@ -1,5 +1,5 @@
-//! What waits at a seam, in groups of one lane: one transaction carries many uploads (group commit), without a timer, and
-//! urgent uploads wait for no transaction of many others. Bulk stands back a while where an urgent upload is in flight: it
+//! What waits at a seam, in groups of one lane: one transaction carries many uploads (group commit), none waits for others to
+//! come, and urgent uploads wait for no transaction of many others. Bulk stands back a while where an urgent upload is in flight: it
 //! would only take the store and the processor from it.
 
 use std::collections::VecDeque;

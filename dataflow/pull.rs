@@ -22,11 +22,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The most uploads that go together: from the source, and in a transaction.
 const GROUP: usize = 256;
 /// As many low-priority ones where high-priority ones come, which wait for such a transaction wherever they go; and how many
-/// groups are so small after each of those: about a second's.
+/// groups are so small after each of those.
 const SMALL_GROUP: usize = 24;
 const SMALL_GROUPS: usize = 1000;
 /// How long low-priority ones stand back, wherever they are about to go to the store, while a high-priority one is in flight;
-/// and how soon they see that none is any more. Where one always is, bulk work goes on at about a thousand a second.
+/// and how soon they see that none is any more. Where one always is, bulk goes on by a small group each time.
 pub(crate) const STAND_BACK: Duration = Duration::from_millis(20);
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
